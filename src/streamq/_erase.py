@@ -75,8 +75,8 @@ async def erase_streams(
 
     Give one of ``prefix``, ``workflow`` and ``every``. What began meanwhile is deleted, too:
     listings are repeated until nothing is left, three times at most. A producer that still runs is
-    not stopped and may begin its stream again, so stop producers first. Streams that the backend
-    does not list are not found. Whether the bytes are gone at once depends on the backend: see its
+    not stopped and brings its stream back, so stop producers first. Streams that the backend does
+    not list are not found. Whether the bytes are gone at once depends on the backend: see its
     capability ``erases``.
 
     Args:

@@ -158,7 +158,7 @@ class Settings(SourcedSettings):
     quotas: Path | None = Field(
         default=None,
         description="TOML file with what each tenant and each holder of a token may take of a "
-        "process, read again after it was replaced; no bounds without one",
+        "process: read by a gateway at its start and for each writer; no bounds without one",
     )
     gateway_anonymous: str = Field(
         default="",

@@ -270,6 +270,36 @@ async def test_a_replaced_key_file_is_read_again(
     )
 
 
+async def test_a_key_file_that_could_not_be_used_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A right that was missing for a moment leaves no trace on the file itself when it is given."""
+    monkeypatch.setattr(_keys, "_FRESH_SECONDS", 0.0)
+    path = tmp_path / "key"
+    path.write_text(new_secret())
+    old = mint_token(every=True, settings=load_settings(token_key_file=path))
+    verifier = TokenVerifier(configured_issuers(load_settings(token_key_file=path)))
+    secret = new_secret() + "longer"
+    path.write_text("short".ljust(len(secret)))
+    refused = path.stat()
+    for _ in range(3):
+        assert await verifier.verify(old)
+    warned = [each for each in caplog.messages if "the former keys stay in use" in each]
+    assert len(warned) == 1
+    path.write_text(secret)
+    os.utime(path, ns=(refused.st_atime_ns, refused.st_mtime_ns))
+    seen = path.stat()
+    assert (seen.st_mtime_ns, seen.st_size, seen.st_ino) == (
+        refused.st_mtime_ns,
+        refused.st_size,
+        refused.st_ino,
+    )
+    new = mint_token(every=True, settings=load_settings(token_key_file=path))
+    assert await verifier.verify(new)
+    with pytest.raises(InvalidTokenError):
+        await verifier.verify(old)
+
+
 async def test_a_key_file_that_does_not_answer_delays_nobody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,6 +424,8 @@ tenant = "acme"
         (("[[issuer]]", "= ="), "no TOML"),
         (('tenant = "acme"', 'tenant = "acme"\nrights = 5'), "unknown field 'rights'"),
         (('tenant = "acme"', 'tenant = "acme"\nmax_lifetime_seconds = -1'), "-1"),
+        (('tenant = "acme"', 'tenant = "acme"\nmax_lifetime_seconds = inf'), "inf"),
+        (('tenant = "acme"', f'tenant = "acme"\nmax_lifetime_seconds = {10**400}'), "at most"),
         (('tenant = "acme"', 'tenant = "acme"' + GOOD), "twice"),
     ],
 )

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from streamq import StreamId
+from streamq import StreamId, TrimmedError, open_reader, open_writer
 from streamq._sqlite._queue import SqliteQueue
 from streamq.driver import ChunkQueue, Entry, QueueOptions
 from streamq.sqlite import SqliteDriver, SqliteSettings
@@ -77,7 +77,7 @@ async def test_all_streams_below_a_prefix_or_of_a_tenant_are_deleted(
     process = cli.start("delete", "--all", stdin=theirs)
     os.close(theirs)
     asked = read_until(process, "[y/N]", from_stderr=True)
-    assert "Delete 1 streams of tenant default (b)?" in asked
+    assert "Delete 1 stream of tenant default (b)?" in asked
     os.write(ours, b"y\n")
     assert cli.finish(process).code == 0
     os.close(ours)
@@ -100,6 +100,28 @@ def test_what_is_to_be_deleted_is_said_once(cli: Cli, arguments: list[str]) -> N
     done = cli.run("delete", *arguments, "--yes")
     assert done.code == 2
     assert "--all" in done.err
+
+
+async def test_a_producer_that_still_runs_is_warned_of(cli: Cli, queue: ChunkQueue) -> None:
+    """It gets no error and brings its stream back: whoever deletes has to know that."""
+    await write(queue, "ended")
+    assert "OPEN" not in cli.run("delete", "ended", "--yes").err
+    for arguments in (["running"], ["--prefix", "run"]):
+        async with open_writer("running", queue=queue) as writer:
+            await writer.send_chunk("before")
+            await writer.flush()
+            refused = cli.run("delete", *arguments)
+            assert refused.code == 2
+            assert "1 of them is OPEN" in refused.err
+            done = cli.run("delete", *arguments, "--yes")
+            assert done.code == 0
+            assert "1 of them was OPEN" in done.err
+            assert not [info async for info in queue.streams("default")]
+            await writer.send_chunk("after")
+        with pytest.raises(TrimmedError):
+            async with open_reader("running", queue=queue) as reader:
+                [event async for event in reader]
+        await queue.delete(StreamId("default", "running"))
 
 
 def test_what_producers_begin_anew_is_reported(

@@ -89,6 +89,9 @@ def test_a_gateway_for_oneself_is_fine(inside: Inside) -> None:
             False,
         ),
         ({"STREAMQ_GATEWAY_CANCEL_TENANTS": "a,b"}, "who may stop workflows", False),
+        ({"STREAMQ_BACKEND": "memory"}, "backend", False),
+        ({"STREAMQ_GATEWAY_TRUSTED_PROXIES": "10.1.2.3, 0.0.0.0/0"}, "proxies", False),
+        ({"STREAMQ_GATEWAY_TRUSTED_PROXIES": "::/0"}, "proxies", False),
     ],
 )
 def test_what_is_exposed_by_a_setting_is_found(

@@ -47,3 +47,12 @@ def test_a_backend_that_is_down_is_one_line(cli: Cli) -> None:
     """A gateway without a backend must not start."""
     env = {"STREAMQ_BACKEND": "redis", "STREAMQ_REDIS_URL": "redis://me:hunter2@127.0.0.1:1/0"}
     assert "127.0.0.1:1" in one_error(cli.run("serve", "--port", "0", env=env))
+
+
+def test_a_backend_of_one_process_is_warned_of(cli: Cli) -> None:
+    """The page would stay empty for ever, whatever producers do."""
+    process = cli.start("serve", "--port", "0", env={"STREAMQ_BACKEND": "memory"})
+    read_until(process, "Ctrl-C stops it")
+    read_until(process, "one process only", from_stderr=True)
+    process.send_signal(signal.SIGTERM)
+    assert cli.finish(process).code == 0

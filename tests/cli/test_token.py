@@ -36,6 +36,16 @@ def test_a_key_a_token_and_what_it_permits(inside: Inside, tmp_path: Path) -> No
     assert "cancel, read" in table.out
 
 
+def test_actions_are_listed_or_repeated(inside: Inside) -> None:
+    """As in the settings, where commas separate them."""
+    variables = {"STREAMQ_TOKEN_KEY": "s" * 40}
+    for given in (["--action", "read, list"], ["--action", "read", "--action", "LIST"]):
+        made = inside.run("token", "new", "--all", *given, env=variables)
+        shown = inside.run("token", "show", "--json", made.out.strip(), env=variables)
+        [permission] = json.loads(shown.out)["permissions"]
+        assert permission["actions"] == ["list", "read"]
+
+
 def test_a_key_is_not_overwritten(inside: Inside, tmp_path: Path) -> None:
     """All tokens of the old one would end at once."""
     (tmp_path / "our.key").write_text("precious")
@@ -55,6 +65,9 @@ def test_a_key_is_not_overwritten(inside: Inside, tmp_path: Path) -> None:
         (["new"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "one of --stream"),
         (["new", "--all", "--stream", "a"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "one of --stream"),
         (["new", "--all", "--action", "x"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "'x'"),
+        (["new", "--all", "--action", "read,x"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "read, describe"),
+        (["new", "--all", "--action", "write"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "'write'"),
+        (["new", "--all", "--action", ","], {"STREAMQ_TOKEN_KEY": "s" * 40}, "action"),
         (["new", "--all", "--tenant", ""], {"STREAMQ_TOKEN_KEY": "s" * 40}, "tenant"),
         (["new", "--all", "--for", "99999999d"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "lifetime"),
         (["new", "--all", "--for", "0s"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "positive"),
@@ -90,6 +103,17 @@ def test_a_token_is_revoked(inside: Inside, tmp_path: Path) -> None:
         done = inside.run("token", "revoke", *arguments, env=variables)
         assert (done.code, done.out) == (0, ""), done.err
         assert "within 2 s" in done.err
+        assert "tenant default, issuer streamq" in done.err
+        assert arguments[0] != "--subject" or "subject ada" in done.err
+    tenant = inside.run("token", "revoke", "--subject", "ada", "--tenant", "acme", env=variables)
+    assert "tenant acme" in tenant.err
+    stranger = {"STREAMQ_BACKEND": "sqlite"}  # no issuer is configured, and one is named
+    named = inside.run(
+        "token", "revoke", "--subject", "ada", "--issuer", "https://x.example/", env=stranger
+    )
+    assert (named.code, "issuer https://x.example/" in named.err) == (0, True)
+    nobodys = inside.run("token", "revoke", "--subject", "ada", env=stranger)
+    assert (nobodys.code, "no issuer is configured" in nobodys.err) == (2, True)
     from_stdin = inside.run("token", "revoke", "--token-file", "-", env=variables)
     assert from_stdin.code == 2
 
@@ -102,6 +126,8 @@ def test_a_token_is_revoked(inside: Inside, tmp_path: Path) -> None:
         (["--jti", "x", "--before", "1"], {}, "--before belongs"),
         (["--subject", "x", "--expires", "1"], {}, "--expires belongs"),
         (["--subject", "x", "--before", "soon"], {}, "2026-01-31T12:00:00Z"),
+        (["--subject", "x", "--before", "0001-01-01"], {}, "2026-01-31T12:00:00Z"),
+        (["--subject", "x", "--before", "1969-01-01"], {}, "1970"),
         (["--jti", "x", "--expires", "2020-01-31"], {}, "in the future"),
         (["--jti", ""], {}, "empty"),
         (["--jti", "x", "--issuer", "https://nobody"], {}, "'streamq'"),

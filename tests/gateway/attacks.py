@@ -44,6 +44,8 @@ SITE = (403, "cross_site")
 HOST = (421, "host_not_allowed")
 NOTHING = (200, "an empty list")
 
+_LONG = "x" * 2_000
+
 
 @dataclass(frozen=True, slots=True)
 class Attack:
@@ -136,6 +138,13 @@ ATTACKS: dict[str, list[Attack]] = {
         *_by_every_route("its stream of a name of mine", "mine", "/t/other"),
         Attack("a list", "GET /t/other/streams", NOTHING, MINE),
         Attack("a list of a prefix", "GET /t/other/streams?prefix=mine", NOTHING, MINE),
+        Attack(
+            "a list of an endless prefix", f"GET /t/other/streams?prefix={_LONG}", NOTHING, MINE
+        ),
+        Attack("a list of a NUL", "GET /t/other/streams?prefix=%00", NOTHING, MINE),
+        Attack(
+            "a list of half a character", "GET /t/other/streams?prefix=%ED%A0%80", NOTHING, MINE
+        ),
         Attack("an encoded letter", "GET /t/%6fther/events/mine", NO_ROUTE, MINE),
         Attack("an encoded letter of mine", "GET /t/%64efault/events/mine", NO_ROUTE, MINE),
         Attack("an encoded slash", "GET /t/other%2Fevents/mine", NO_ROUTE, MINE),

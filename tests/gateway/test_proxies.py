@@ -30,7 +30,7 @@ const server = app.listen(Number(process.argv[2]), "127.0.0.1", () => console.lo
 _NGINX = """
   server {{
     listen 127.0.0.1:{port};
-    location / {{ proxy_pass {target}; proxy_http_version 1.1; proxy_set_header Host $host; }}
+    location / {{ proxy_pass {target}; proxy_http_version 1.1; proxy_set_header Host $http_host; }}
   }}
 """
 Start = Callable[[AsyncExitStack, str, Path], Awaitable[str]]

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from httpx_sse import aconnect_sse
+from joserfc.jwk import KeySet
+from tests.access.issuing import AUDIENCE, EC, NAME
 
 from streamq import (
     CapabilityError,
@@ -33,11 +37,11 @@ from streamq.access import mint_token, new_secret, revoke_subject, revoke_token
 from streamq.access._revocation_log import RevocationLog
 from streamq.access._revocations import Revocation, RevokedTokens, token_key
 from streamq.driver import Entry
-from streamq.gateway import GatewayServer, create_app, serve
-from streamq.testing import FaultProxy, FaultyQueue
+from streamq.gateway import GatewayOptions, GatewayServer, create_app, serve
+from streamq.testing import Block, Call, FaultProxy, FaultyQueue, Pass
 from streamq_redis.embedded import EmbeddedRedis
 
-from .served import WatchedQueue
+from .served import WatchedQueue, eventually
 
 _SECRET = new_secret()
 _LIMIT = 20.0
@@ -202,12 +206,49 @@ async def test_what_a_subject_got_before_a_moment_ends(settings: Settings) -> No
         async with one.watching(tokens[0]) as first, two.watching(tokens[1]) as second:
             await revoke_subject("ada", settings=settings)
             assert await first() == await second() == "revoked"
+        hasty = token_of(settings, subject="ada")  # of the same seconds: nobody can tell
+        assert await one.status(hasty) == 401
         early = datetime.fromtimestamp(claim(other, "iat"), UTC)
         await revoke_subject("bob", before=early, settings=settings)  # not before itself
         for each in (one, two):
             for token in tokens:
                 assert await each.status(token) == 401
             assert await each.status(other) == 200
+
+
+async def test_a_token_whose_issuer_is_ahead_is_among_them(
+    queue: WatchedQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is accepted although it is dated in the future, so that it has to end, too."""
+    settings = settings_of("memory")
+    app = create_app(queue, settings)
+    async with AsyncExitStack() as stack:
+        client = await opened(app, stack)
+        there = time.time() + 4.0
+        with monkeypatch.context() as clock:
+            clock.setattr("streamq.access._minting.time.time", lambda: there)
+            ahead = token_of(settings, subject="ada")
+        other = token_of(settings, subject="bob")
+        admin = token_of(settings, subject="root", actions=["admin"])
+        last = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+        async def status(token: str) -> int:
+            return (await client.get("/streams/a", headers=bearer(token))).status_code
+
+        assert claim(ahead, "iat") > claim(other, "iat") + 2
+        assert await status(ahead) == await status(other) == 404
+        body = {"subject": "ada"}
+        answer = await client.post("/revocations", json=body, headers=bearer(admin))
+        assert answer.status_code == 200
+        assert await status(ahead) == 401
+        assert await status(other) == 404
+        ever = await revoke_subject("bob", before=last, queue=queue, settings=settings)
+        assert ever.forget_at == last.timestamp()  # later than that is no moment
+        async with asyncio.timeout(_LIMIT):
+            while True:
+                if await status(other) == 401:
+                    break
+                await asyncio.sleep(0.02)
 
 
 async def test_an_administrator_revokes_by_http(settings: Settings) -> None:
@@ -235,9 +276,17 @@ async def test_an_administrator_revokes_by_http(settings: Settings) -> None:
             {"jti": 1},
             {"jti": "x", "subject": "y"},
             {"jti": "x", "before": 1},
+            {"subject": "y", "before": 10**400},
+            {"subject": "y", "before": -1},
+            {"subject": "y", "before": True},
+            {"jti": "x", "expires_at": 10**400},
+            {"jti": "x", "expires_at": 1},
         ]
         for body in bodies:
             assert (await post(body)).json()["error"] == "bad_request"
+        for text in ('{"subject": "y", "before": 1e999}', '{"subject": "y", "before": NaN}'):
+            answer = await client.post("/revocations", content=text, headers=bearer(admin))
+            assert answer.json()["error"] == "bad_request"
         assert (await post({"jti": "x", "tenant": "acme"})).json()["error"] == "bad_request"
         refused = await post({"jti": "x", "issuer": "https://nobody.example/"})
         assert refused.status_code == 400
@@ -274,6 +323,209 @@ async def test_a_replica_that_is_cut_off_refuses_and_says_so(
         assert (await one.client.get("/readyz")).status_code == 200
 
 
+async def opened(app: Any, stack: AsyncExitStack) -> httpx.AsyncClient:
+    server = await stack.enter_async_context(serve(app))
+    client = httpx.AsyncClient(base_url=server.url, timeout=_LIMIT)
+    return await stack.enter_async_context(client)
+
+
+def name_of(call: Call) -> str:
+    return "" if call.stream is None else call.stream.name
+
+
+async def last_event(client: httpx.AsyncClient, token: str) -> tuple[str, str]:
+    """Read the stream ``a`` until the connection ends; return the last event."""
+    last = "", ""
+    async with asyncio.timeout(_LIMIT):
+        async with aconnect_sse(client, "GET", "/events/a", headers=bearer(token)) as source:
+            async for event in source.aiter_sse():
+                last = event.event, event.data
+    return last
+
+
+async def test_a_connection_that_begins_while_the_news_gets_old_ends(queue: WatchedQueue) -> None:
+    """Its request was checked before; nothing else would end it until its token ends."""
+    settings = settings_of("memory", gateway_revocation_seconds=1.0)
+    token = token_of(settings)
+    async with AsyncExitStack() as stack:
+        writer = await stack.enter_async_context(open_writer("a", queue=queue, settings=settings))
+        await writer.send_chunk("hello")
+        await writer.flush()
+        app = create_app(queue, settings)
+        client = await opened(app, stack)
+        revocations = app.state.gateway.revocations
+        await revocations.check_known()
+        looking, reading = Block(), Block()
+        queue.always("describe", lambda call: looking if name_of(call) == "a" else Pass())
+        begun = asyncio.create_task(last_event(client, token))
+        await looking.reached()
+        queue.always("read", reading)
+        queue.always("streams", reading)
+        async with asyncio.timeout(_LIMIT):
+            while True:
+                if (await client.get("/readyz")).status_code == 503:
+                    break
+                await asyncio.sleep(0.05)
+        queue.always("read", lambda call: Pass() if name_of(call) == "a" else reading)
+        looking.release()
+        name, data = await begun
+        assert name == "reconnect"
+        assert json.loads(data)["reason"] == "revocations_unknown"
+        reading.release()
+
+
+async def test_a_machine_that_slept_ends_its_connections(
+    queue: WatchedQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timers have stood still meanwhile, and the backend may be away."""
+    settings = settings_of("memory")
+    token = token_of(settings)
+    async with AsyncExitStack() as stack:
+        writer = await stack.enter_async_context(open_writer("a", queue=queue, settings=settings))
+        await writer.send_chunk("hello")
+        await writer.flush()
+        reading = Block()
+        queue.always(
+            "read", lambda call: reading if name_of(call).startswith("revocations/") else Pass()
+        )
+        app = create_app(queue, settings)
+        client = await opened(app, stack)
+        begun = asyncio.create_task(last_event(client, token))
+        await reading.reached()
+        await eventually(lambda: bool(app.state.gateway.statistics().connections))
+        later = time.time() + 120
+        monkeypatch.setattr("streamq.gateway._revocations.time.time", lambda: later)
+        name, data = await begun
+        assert name == "reconnect"
+        assert json.loads(data)["reason"] == "revocations_unknown"
+        reading.release()
+
+
+async def test_revoking_costs_the_same_however_much_was_revoked(queue: WatchedQueue) -> None:
+    """One tenant's administrator would otherwise delay all that others read."""
+    settings = settings_of("memory")
+    admin = token_of(settings, actions=["admin"])
+    async with AsyncExitStack() as stack:
+        log = RevocationLog(queue, settings)
+        for index in range(300):
+            await log.add(Revocation(key=f"{index:064x}", forget_at=9e9))
+        client = await opened(create_app(queue, settings), stack)
+        assert (await client.get("/readyz")).status_code == 200
+        read = queue.records_read
+        for index in range(5):
+            body = {"jti": f"token-{index}"}
+            answer = await client.post("/revocations", json=body, headers=bearer(admin))
+            assert answer.status_code == 200
+        # Each is read back, and read by the gateway that waits for it.
+        assert queue.records_read - read < 50
+
+
+async def test_revocations_take_turns(queue: WatchedQueue) -> None:
+    """As all that asks the backend for a client."""
+    settings = settings_of("memory")
+    admin = token_of(settings, actions=["admin"])
+    options = GatewayOptions(max_queries=1, queue_seconds=0.2)
+    async with AsyncExitStack() as stack:
+        client = await opened(create_app(queue, settings, options=options), stack)
+        assert (await client.get("/readyz")).status_code == 200
+        block = Block()
+        queue.script("append", block)
+
+        async def post(jti: str) -> httpx.Response:
+            return await client.post("/revocations", json={"jti": jti}, headers=bearer(admin))
+
+        first = asyncio.create_task(post("one"))
+        await block.reached()
+        refused = await post("two")
+        assert (refused.status_code, refused.json()["error"]) == (503, "gateway_limit")
+        block.release()
+        assert (await first).status_code == 200
+
+
+async def test_a_tenant_has_a_bound_of_revocations(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every gateway keeps all of them in memory; the gateways of other tenants are the same."""
+    monkeypatch.setattr("streamq.gateway._revocations.MOST_OF_A_TENANT", 3)
+    admin = token_of(settings, actions=["admin"])
+    other = token_of(settings, actions=["admin"], tenant="acme")
+    async with replica(settings) as one, replica(settings) as two:
+
+        async def post(body: dict[str, Any], by: str = admin, at: Replica = one) -> httpx.Response:
+            return await at.client.post("/revocations", json=body, headers=bearer(by))
+
+        for body in ({"jti": "a"}, {"jti": "b"}, {"subject": "ada"}):
+            assert (await post(body)).status_code == 200
+        refused = await post({"jti": "c"})
+        assert (refused.status_code, refused.json()["error"]) == (429, "quota")
+        assert "streamq token revoke" in refused.json()["message"]
+        assert (await post({"subject": "ada"})).status_code == 200  # takes no more room
+        assert (await post({"jti": "c"}, other)).status_code == 200
+        async with asyncio.timeout(_LIMIT):
+            while True:
+                if (await post({"jti": "c"}, at=two)).status_code == 429:
+                    break
+        token = token_of(settings, subject="bob")
+        await revoke_token(token, settings=settings)  # by who has the backend's credentials
+        await one.becomes(401, token)
+
+
+def test_what_ended_makes_room() -> None:
+    """Counted is what is still needed, once however often it was revoked."""
+    known = RevokedTokens()
+    for key in ("a", "a", "b"):
+        known.add(Revocation(key=key * 64, forget_at=5.0, tenant_key="t" * 64))
+    known.add(Revocation(key="c" * 64, forget_at=9.0, tenant_key="t" * 64, before=1.0))
+    assert known.count_of("t" * 64) == 3
+    known.forget(4.0)
+    assert len(known) == 3
+    known.forget(5.0)
+    assert (known.count_of("t" * 64), len(known)) == (1, 1)
+    known.forget(9.0)
+    assert (known.count_of("t" * 64), len(known)) == (0, 0)
+    known.add(Revocation(key="d" * 64, forget_at=10.0, tenant_key="t" * 64))
+    known.forget(10.0)
+    assert len(known) == 0
+
+
+async def test_what_would_revoke_nothing_is_refused(tmp_path: Path, queue: WatchedQueue) -> None:
+    """Whoever revokes goes away believing that a stolen token has ended."""
+    keys = KeySet([EC]).as_dict(private=False)
+    (tmp_path / "keys.json").write_text(json.dumps(keys))
+    (tmp_path / "issuers.toml").write_text(
+        f'[[issuer]]\nissuer = "{NAME}"\naudience = "{AUDIENCE}"\njwks_file = "keys.json"\n'
+        'algorithms = ["ES256"]\ntenant = "acme"\n'
+    )
+    issued = load_settings(backend="memory", token_issuers=tmp_path / "issuers.toml")
+    ours, nobodys = settings_of("memory"), load_settings(backend="memory")
+    token = token_of(ours)
+    beside: list[dict[str, Any]] = [
+        {"issuer": "streamq"},
+        {"tenant": "acme"},
+        {"expires_at": datetime.now(UTC)},
+    ]
+    for given in beside:
+        with pytest.raises(ConfigurationError, match="the token states"):
+            await revoke_token(token, queue=queue, settings=ours, **given)
+    calls: list[Callable[..., Awaitable[Revocation]]] = [
+        partial(revoke_token, token_id="x", queue=queue),
+        partial(revoke_subject, "ada", queue=queue),
+    ]
+    for call in calls:
+        with pytest.raises(ConfigurationError, match="no issuer is configured"):
+            await call(settings=nobodys)
+        with pytest.raises(ConfigurationError, match="makes no tokens of tenant 'default'"):
+            await call(settings=issued, tenant="default")
+        revoked = await call(settings=issued)
+        assert revoked.concerns.endswith(f", tenant acme, issuer {NAME}")
+        assert (await call(settings=issued, tenant="acme")).key == revoked.key
+        assert (await call(settings=nobodys, issuer=NAME, tenant="acme")).key == revoked.key
+    stored = [each async for each in queue.streams(SYSTEM_TENANT)]
+    assert len(stored) == 1
+    read = await queue.read(stored[0].stream, "", max_records=99, max_bytes=10**6, max_wait=0.0)
+    assert not any(b"ada" in each.data or b"acme" in each.data for each in read)
+
+
 async def test_forged_records_change_nothing(settings: Settings) -> None:
     """Neither a user's stream of that name, nor nonsense in the log itself."""
     token = token_of(settings)
@@ -297,6 +549,10 @@ async def test_forged_records_change_nothing(settings: Settings) -> None:
             json.dumps({"format": 1, **forged, "kind": "everybody"}).encode(),
             json.dumps({"format": 1, **forged, "kind": "subject"}).encode(),
             json.dumps({"format": 1, **forged, "forget_at": None}).encode(),
+            json.dumps({"format": 1, **forged, "forget_at": 10**400}).encode(),
+            json.dumps({"format": 1, **forged, "kind": "subject", "before": 10**400}).encode(),
+            json.dumps({"format": 1, "kind": "begun", "at": 10**400}).encode(),
+            json.dumps({"format": 1, "kind": "moved", "to": 10**400}).encode(),
             json.dumps({"format": 1, "kind": "moved", "to": -1}).encode(),
             json.dumps({"format": 1, "kind": "moved", "to": "x"}).encode(),
         ]

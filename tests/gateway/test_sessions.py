@@ -157,8 +157,9 @@ async def test_without_tokens_there_are_no_sessions(
 ) -> None:
     """There would be nothing in the cookie."""
     served = await Serve(stack, queue, SETTINGS.model_copy(update={"token_key": None}))()
-    assert (await served.client.post("/session")).status_code == 404
-    assert (await served.client.delete("/session")).status_code == 404
+    for answer in (await served.client.post("/session"), await served.client.delete("/session")):
+        assert (answer.status_code, answer.json()["error"]) == (501, "sessions_off")
+        assert "STREAMQ_TOKEN_KEY_FILE" in answer.json()["message"]
 
 
 async def test_a_reconnect_with_a_new_token_continues(start: Serve, queue: WatchedQueue) -> None:

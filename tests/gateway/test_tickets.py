@@ -90,7 +90,8 @@ async def test_tickets_are_off_by_default(queue: WatchedQueue) -> None:
         giving = await Serve(stack, queue, SETTINGS)()
         served = await Serve(stack, queue, changed)()
         answer = await served.client.post("/ticket/a", headers=bearer(stream="a"))
-        assert answer.status_code == 404
+        assert (answer.status_code, answer.json()["error"]) == (501, "tickets_off")
+        assert "STREAMQ_GATEWAY_TICKET_KEY" in answer.json()["message"]
         given = await ticket(giving, "a", stream="a")
         assert (await served.get("/" + given["path"])).status_code == 401
 
@@ -103,6 +104,16 @@ def test_a_wrong_key_is_reported_at_the_start(key: str) -> None:
             settings=SETTINGS.model_copy(update={"gateway_ticket_key": SecretStr(key)}),
         )
     assert not key or key not in str(refused.value)
+
+
+def test_the_name_of_a_file_is_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The advice is for this setting, and does what it says."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.key").write_text(new_secret())
+    with pytest.raises(ConfigurationError, match="STREAMQ_GATEWAY_TICKET_KEY") as refused:
+        create_app(settings=SETTINGS.model_copy(update={"gateway_ticket_key": SecretStr("t.key")}))
+    assert "STREAMQ_TOKEN_KEY_FILE" not in str(refused.value)
+    assert 'export STREAMQ_GATEWAY_TICKET_KEY="$(cat FILE)"' in str(refused.value)
 
 
 async def test_a_ticket_is_in_no_log_of_ours(

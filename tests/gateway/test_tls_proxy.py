@@ -35,7 +35,7 @@ _SERVER = """
     ssl_certificate {directory}/chain.pem; ssl_certificate_key {directory}/key.pem;
     location /in/it/ {{
       proxy_pass {target}/; proxy_http_version 1.1;
-      proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr;
+      proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $remote_addr;
       proxy_set_header X-Forwarded-Proto $scheme;
     }}
   }}

@@ -120,8 +120,38 @@ async def test_what_is_anonymous_is_what_a_setting_says(queue: WatchedQueue) -> 
         assert "secret of a" in (await get(served, "/streams/a/events")).text
         assert (await get(served, "/streams/a")).status_code == 200
         answer = await get(served, "/streams")
-        assert (answer.status_code, answer.json()["error"]) == (403, "insufficient_scope")
+        assert (answer.status_code, answer.json()["error"]) == (401, "token_required")
         assert (await get(served, "/streams", bearer(actions=["list"]))).status_code == 200
+
+
+async def test_without_a_token_the_answer_asks_for_one(queue: WatchedQueue) -> None:
+    """Where some things are permitted to everybody, the rest is not a matter of a setting."""
+    await write(queue, "a")
+    changed = SETTINGS.model_copy(
+        update={"gateway_anonymous": "read", "gateway_ticket_key": SecretStr(new_secret())}
+    )
+    requests = [
+        ("GET", "/streams"),
+        ("DELETE", "/streams/a"),
+        ("POST", "/cancel/a"),
+        ("POST", "/revocations"),
+        ("POST", "/ticket/a"),
+        ("POST", "/session"),
+    ]
+    async with AsyncExitStack() as stack:
+        served = await Serve(stack, queue, changed)()
+        for method, path in requests:
+            answer = await served.client.request(method, path)
+            seen = (path, answer.status_code, answer.json()["error"])
+            assert seen == (path, 401, "token_required")
+            assert "header Authorization" in answer.json()["message"]
+            assert "insufficient_scope" not in answer.headers["WWW-Authenticate"]
+            reader = bearer(actions=["describe"])
+            if path not in ("/revocations", "/session"):
+                answer = await served.client.request(method, path, headers=reader)
+                assert answer.json()["error"] == "insufficient_scope"
+                assert "the token does not permit" in answer.json()["message"]
+        assert (await get(served, "/streams/a")).status_code == 200
 
 
 async def test_a_mistyped_action_is_refused() -> None:

@@ -23,6 +23,7 @@ from tests.temporal.support.standalone import begin, cause_of
 from streamq import Settings, StreamId, StreamWriter, load_settings, open_writer
 from streamq.access import mint_token, new_secret
 from streamq.driver import ChunkQueue
+from streamq.driver_parts import _temporal_target
 from streamq.gateway import create_app, serve
 from streamq.temporal import (
     StreamqPlugin,
@@ -31,6 +32,7 @@ from streamq.temporal import (
     stream_name,
     streaming_activity,
 )
+from streamq.temporal._workflow_runs import was_chain_cancelled
 
 _SECRET = new_secret()
 _LIMIT = 60.0
@@ -176,6 +178,7 @@ async def test_a_workflow_is_cancelled_once_and_not_its_successor(
             True,
         )
         assert found["seal"]["state"] == "CANCELLED"
+        assert "cancelled" in found["seal"]["message"]  # and not only that the workflow has ended
         assert found["execution"] == {
             "kind": "workflow",
             "id": workflow_id,
@@ -183,6 +186,8 @@ async def test_a_workflow_is_cancelled_once_and_not_its_successor(
         }
         with pytest.raises(WorkflowFailureError):
             await asyncio.wait_for(handle.result(), _LIMIT)
+        assert handle.result_run_id is not None
+        assert await was_chain_cancelled(client, workflow_id, handle.result_run_id)
         later = await begun(client, task_queue, workflow_id)
         again = await cancel(http, name, user)
         assert (again.status_code, again.json()["cancel_requested"]) == (200, False)
@@ -195,6 +200,9 @@ async def test_a_workflow_is_cancelled_once_and_not_its_successor(
         await written(http, await find_stream_name(later), user)
         assert await state_of(later) == "RUNNING"
         await later.terminate()
+        assert later.result_run_id is not None
+        for run_id in (handle.result_run_id, later.result_run_id):  # of the newest chain only
+            assert not await was_chain_cancelled(client, workflow_id, run_id)
 
 
 @pytest.mark.usefixtures("worker")
@@ -336,12 +344,12 @@ async def test_without_temporal_the_answer_says_what_is_missing(
     for variable in ("TEMPORAL_ADDRESS", "STREAMQ_TEMPORAL_ADDRESS"):
         monkeypatch.delenv(variable, raising=False)
     given = {"backend": "memory", "token_key": _SECRET, "gateway_cancel_tenants": "default"}
-    nowhere = load_settings(**given)
+    monkeypatch.setattr(_temporal_target, "DEFAULT_TEMPORAL_ADDRESS", settings.temporal_address)
+    usual = load_settings(**given)
     away = load_settings(**given, temporal_address="127.0.0.1:9")
-    async with gateway(queue, nowhere) as http:
+    async with gateway(queue, usual) as http:  # as every other part of streamq
         answer = await cancel(http, name, bearer(settings))
-        assert (answer.status_code, answer.json()["error"]) == (501, "cancel_unavailable")
-        assert "STREAMQ_TEMPORAL_ADDRESS" in answer.json()["message"]
+        assert (answer.status_code, answer.json()["error"]) == (409, "not_cancellable")
     async with gateway(queue, away) as http:
         answer = await cancel(http, name, bearer(settings))
         assert (answer.status_code, answer.json()["error"]) == (503, "temporal_unavailable")

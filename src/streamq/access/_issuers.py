@@ -28,6 +28,7 @@ from ._keys import (
     own_keys,
     published_keys,
 )
+from ._moments import MOST_SECONDS, moment
 from ._remote_keys import RemoteKeys
 
 OWN_ISSUER = "streamq"
@@ -201,11 +202,13 @@ def _lifetime(entry: Mapping[str, Any], where: str) -> float | None:
     value = entry.get("max_lifetime_seconds")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    found = moment(value)  # no lifetime ends later than the last moment
+    if not found:
         raise ConfigurationError(
-            f"{where} has max_lifetime_seconds {value!r}; give a number above 0"
+            f"{where} has max_lifetime_seconds {value!r:.40}; give a number above 0, at most "
+            f"{MOST_SECONDS:.0f}"
         )
-    return float(value)
+    return found
 
 
 def _checked_url(url: str, where: str) -> str:

@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -51,11 +51,15 @@ PUBLIC_ALGORITHMS = tuple(
 ALGORITHMS = (*_SECRET_ALGORITHMS, *PUBLIC_ALGORITHMS)
 """Every algorithm that an issuer may use; ``none`` is not among them."""
 
+_OF_A_FILE = "the name of a file belongs in STREAMQ_TOKEN_KEY_FILE"
 _UTF8_MARK = b"\xef\xbb\xbf"
 _PEM = b"-----BEGIN"
 _SSH_KEY = re.compile(rb"(?:ssh-\w+|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)\S* AAAA")
 
 _logger = logging.getLogger("streamq")
+
+_Stamp: TypeAlias = tuple[int, int, int]
+"""What changes when a file is replaced."""
 
 
 class KeyRing(Protocol):
@@ -105,9 +109,10 @@ class FixedKeys:
 class FileKeys:
     """Keys of a file, which is read again after it was replaced.
 
-    While a file cannot be read or used, the keys before it stay, and the log says so. It is looked
-    at once a second at most, in a thread: the file system of another host may take long, and no
-    request waits for it for longer than a second.
+    While a file cannot be read or used, the keys before it stay, the log says so once, and it is
+    tried again: what hinders may end without a change of the file, such as a missing right. It is
+    looked at once a second at most, in a thread: the file system of another host may take long, and
+    no request waits for it for longer than a second.
 
     Args:
         path: A JSON Web Key Set, a PEM file, or a secret.
@@ -121,6 +126,7 @@ class FileKeys:
         self._path = path
         self._load = load
         self._stamp = self._seen()
+        self._refused: tuple[_Stamp | None, str] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._looked_at = -math.inf
         self.keys = tuple(load(read_file(path)))
@@ -156,17 +162,23 @@ class FileKeys:
             await asyncio.wait({task})
 
     def _look(self) -> None:
-        """Read the file if it was replaced."""
+        """Read the file if it was replaced, or could not be used since it was."""
         self._looked_at = time.monotonic()
         stamp = self._seen()
-        if stamp != self._stamp:
-            try:
-                self.keys = tuple(self._load(read_file(self._path)))
-            except ConfigurationError as exc:
+        if stamp == self._stamp:
+            self._refused = None
+            return
+        try:
+            self.keys = tuple(self._load(read_file(self._path)))
+        except ConfigurationError as exc:
+            refused = stamp, exc.message
+            if refused != self._refused:
+                self._refused = refused
                 _logger.warning("the former keys stay in use: %s", exc)
-            self._stamp = stamp
+            return
+        self._stamp, self._refused = stamp, None
 
-    def _seen(self) -> tuple[int, int, int] | None:
+    def _seen(self) -> _Stamp | None:
         try:
             found = self._path.stat()
         except OSError:
@@ -225,12 +237,17 @@ def published_keys(document: bytes, where: str) -> Sequence[Key]:
     return found
 
 
-def own_keys(contents: bytes, where: str) -> Sequence[Key]:
+def own_keys(contents: bytes, where: str, *, file_advice: str = _OF_A_FILE) -> Sequence[Key]:
     """Return the keys that a setting or a file of one's own gives.
 
     A PEM file has a private or public key; a JSON document is a key or a key set; anything else is
     a secret for HMAC, unless it is a public key in another format, or the name of a file: others
     know these, and could sign with them.
+
+    Args:
+        contents: What it gives.
+        where: Which setting or file that is, for messages.
+        file_advice: What to do with a key that is in a file, for messages.
 
     Raises:
         ConfigurationError: It is none of them, or too weak. The message has nothing of it.
@@ -241,15 +258,15 @@ def own_keys(contents: bytes, where: str) -> Sequence[Key]:
     except (ValueError, TypeError, KeyError, JoseError):
         raise ConfigurationError(
             f"{where} is no key: give a secret of at least {LEAST_SECRET_BYTES} bytes, a PEM file, "
-            "or a JSON Web Key; the name of a file belongs in STREAMQ_TOKEN_KEY_FILE"
+            f"or a JSON Web Key; {file_advice}"
         ) from None
     for key in keys:
         is_short = isinstance(key, OctKey) and len(key.raw_value) < LEAST_SECRET_BYTES
         if is_short or not algorithms_of(key):
             raise ConfigurationError(
                 f"{where} is too weak, or not made for signatures: give a secret of at least "
-                f"{LEAST_SECRET_BYTES} bytes (`streamq token key` makes one), an RSA key of at "
-                f"least {_LEAST_RSA_BITS} bits, or an EC or Ed25519 key"
+                f"{LEAST_SECRET_BYTES} bytes (`streamq token key --kind secret FILE` makes one), "
+                f"an RSA key of at least {_LEAST_RSA_BITS} bits, or an EC or Ed25519 key"
             )
         key.ensure_kid()
     return keys

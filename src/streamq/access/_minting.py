@@ -21,11 +21,13 @@ from streamq._settings import Settings, load_settings
 from ._claims import DETAILS, TENANT, details_of
 from ._issuers import OWN_ISSUER
 from ._keys import algorithms_of, own_keys, read_file
+from ._moments import MOST_SECONDS
 from ._rights import Action, Permission, StreamMatch
-from ._verifying import MOST_SECONDS
 
 DEFAULT_LIFETIME = timedelta(minutes=15)
 """How long a token is valid unless the call says otherwise."""
+
+_GIVEN = tuple(action for action in Action if action is not Action.WRITE)
 
 
 def mint_token(
@@ -73,7 +75,7 @@ def mint_token(
     kind, name = named[0] if named else ("all", "")
     try:
         match = StreamMatch(kind, name)  # type: ignore[arg-type]
-        permission = Permission(frozenset(map(Action, actions)), match)
+        permission = Permission(frozenset(map(_action, actions)), match)
         tenant = user_stream(chosen.tenant if tenant is None else tenant, "x").tenant
     except ValueError as exc:
         raise ConfigurationError(f"this token cannot be made: {exc}") from None
@@ -107,6 +109,12 @@ def new_ed25519_key() -> tuple[str, str]:
     """Return a private key to sign with and the public one to verify with, as PEM."""
     made = OKPKey.generate_key("Ed25519")
     return made.as_pem(private=True).decode(), made.as_pem(private=False).decode()
+
+
+def _action(name: str) -> Action:
+    if name not in _GIVEN:
+        raise ValueError(f"{name!r} is no action that a token can have: {', '.join(_GIVEN)}")
+    return Action(name)
 
 
 def _signing_key(settings: Settings) -> Key:

@@ -27,6 +27,7 @@ from streamq.driver import START, ChunkQueue, Entry
 from streamq.opening._open import retry_policy
 from streamq.writing._epochs import clock_epoch
 
+from ._moments import moment
 from ._revocations import FORMAT, Revocation, RevokedTokens
 
 _PREFIX = "revocations/"
@@ -110,8 +111,11 @@ class RevocationLog:
         self._settings = settings
         self._reads: tuple[StreamId, Reads] | None = None
 
-    async def add(self, revocation: Revocation) -> None:
+    async def add(self, revocation: Revocation, place: LogPlace | None = None) -> None:
         """Store a revocation. When this returns, each gateway that can read will see it.
+
+        It is read back, with all that came after ``place``, where a reader of the log already is;
+        by default with the whole generation.
 
         Cancellation and errors: it is stored, or not; repeating the call is harmless.
 
@@ -126,7 +130,8 @@ class RevocationLog:
             for generation in found:
                 await self._append(generation, [revocation.to_dict()])
             newest = found[-1] if found else 1
-            if not await self._has(newest, revocation):
+            begin = place if place is not None and place.generation == newest else LogPlace(newest)
+            if not await self._has(begin, revocation):
                 continue  # another writer had the same epoch, and this record was taken for its own
             if not await self._exists(newest + 1) and (await self._generations())[-1:] == [newest]:
                 return
@@ -223,7 +228,7 @@ class RevocationLog:
             record = _decoded(stored.data)
             match record.get("kind"):
                 case "begun":
-                    begun_at = begun_at or _number(record.get("at"))
+                    begun_at = begun_at or moment(record.get("at")) or 0.0
                 case "moved":
                     moved_to = int(_number(record.get("to"))) or None
                 case _:
@@ -241,9 +246,9 @@ class RevocationLog:
             place.is_tidy,
         )
 
-    async def _has(self, generation: int, revocation: Revocation) -> bool:
+    async def _has(self, place: LogPlace, revocation: Revocation) -> bool:
         seen = set[str]()
-        await self._read_to_end(LogPlace(generation), lambda each: seen.add(each.id))
+        await self._read_to_end(place, lambda each: seen.add(each.id))
         return revocation.id in seen
 
     async def _generations(self) -> list[int]:

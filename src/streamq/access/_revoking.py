@@ -10,14 +10,16 @@ from collections.abc import Collection
 from datetime import datetime
 
 from streamq._errors import ConfigurationError
+from streamq._events import shown
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue
 from streamq.opening._open import open_queue
 
 from ._issuers import OWN_ISSUER, Issuer, configured_issuers, is_tenant
+from ._moments import MOST_SECONDS, SKEW_SECONDS
 from ._revocation_log import RevocationLog
-from ._revocations import Revocation, keys_of, subject_key, token_key
-from ._verifying import MOST_SECONDS, TokenVerifier
+from ._revocations import Revocation, keys_of, subject_key, tenant_key, token_key
+from ._verifying import TokenVerifier
 
 KEPT_SECONDS = 3_650 * 86_400.0
 """How long a revocation is kept if nothing says how long its tokens last."""
@@ -45,15 +47,18 @@ async def revoke_token(
     Args:
         token: The token, which has to be valid otherwise.
         token_id: Its ``jti``, if the token itself is not at hand.
-        issuer: Who issued it (``iss``), with ``token_id``; by default the only configured issuer.
-        tenant: Its tenant, with ``token_id``; by default the configured one.
+        issuer: Who issued it (``iss``), with ``token_id``; by default the only configured issuer,
+            and without any it has to be given.
+        tenant: Its tenant, with ``token_id``; by default that of all tokens of this issuer, or else
+            the configured one.
         expires_at: When it ends, with ``token_id``. Without it the revocation is kept for as long
             as the issuer's tokens last at most, or ten years.
         queue: An open queue to use; it stays open.
         settings: By default the configured ones.
 
     Raises:
-        ConfigurationError: An argument is missing or cannot be used.
+        ConfigurationError: An argument is missing or cannot be used, or is given beside a token,
+            which states the same.
         InvalidTokenError: The token is refused anyway.
         CapabilityError: The backend cannot keep revocations.
         StreamqError: It cannot be reached.
@@ -65,6 +70,11 @@ async def revoke_token(
         raise ConfigurationError("say which token to revoke: the token itself, or its id")
     issuers = configured_issuers(chosen)
     if token is not None:
+        if issuer is not None or tenant is not None or expires_at is not None:
+            raise ConfigurationError(
+                "the token states its issuer, its tenant and when it expires: leave these out, or "
+                "give its id instead of the token"
+            )
         revocation = await verified_revocation(TokenVerifier(issuers), token)
     else:
         assert token_id is not None
@@ -72,7 +82,7 @@ async def revoke_token(
             issuers,
             token_id,
             issuer=issuer,
-            tenant=chosen.tenant if tenant is None else tenant,
+            tenant=_usual_tenant(issuers, issuer, chosen) if tenant is None else tenant,
             expires_at=None if expires_at is None else expires_at.timestamp(),
         )
     await _store(revocation, queue, chosen)
@@ -90,11 +100,14 @@ async def revoke_subject(
 ) -> Revocation:
     """Revoke every token that a subject got before a moment.
 
-    Issuers state whole seconds, so that a token of the same second is revoked, too.
+    Issuers' clocks may be ahead of ours by 5 s, and they state whole seconds. By default all that
+    is dated until 5 s from now is revoked, so that no token is left that the subject has now: a new
+    one is good if it is issued 5 s later.
 
     Args:
         subject: The tokens' ``sub``.
-        before: Tokens that were issued before it (``iat``, by the issuer's clock); by default now.
+        before: Tokens that were issued before it (``iat``, by the issuer's clock); by default 5 s
+            from now.
         issuer: As for :func:`revoke_token`.
         tenant: As for :func:`revoke_token`.
         queue: An open queue to use; it stays open.
@@ -106,11 +119,12 @@ async def revoke_subject(
     Cancellation: they are revoked, or not; repeating the call is harmless.
     """
     chosen = settings or load_settings()
+    issuers = configured_issuers(chosen)
     revocation = subject_revocation(
-        configured_issuers(chosen),
+        issuers,
         subject,
         issuer=issuer,
-        tenant=chosen.tenant if tenant is None else tenant,
+        tenant=_usual_tenant(issuers, issuer, chosen) if tenant is None else tenant,
         before=None if before is None else before.timestamp(),
     )
     await _store(revocation, queue, chosen)
@@ -130,7 +144,13 @@ async def verified_revocation(verifier: TokenVerifier, token: str) -> Revocation
     keys = keys_of(rights)
     assert keys is not None
     assert rights.expires_at is not None
-    return Revocation(key=keys[0], forget_at=rights.expires_at + _MARGIN_SECONDS)
+    return Revocation(
+        key=keys[0],
+        forget_at=_forget_at(rights.expires_at),
+        tenant_key=tenant_key(rights.tenant),
+        concerns=f"the token {shown(rights.token_id or '')} of subject "
+        f"{shown(rights.subject or '')}, tenant {rights.tenant}, issuer {rights.issuer}",
+    )
 
 
 def token_revocation(
@@ -147,15 +167,21 @@ def token_revocation(
         ConfigurationError: The issuer is not known, or an argument cannot be used.
     """
     whose = _whose(issuers, issuer)
-    _check(token_id, "the id of the token", tenant)
+    _check(token_id, "the id of the token")
+    _check_tenant(issuers, whose, tenant)
     now = time.time()
     if expires_at is not None and not now < expires_at <= MOST_SECONDS:
         raise ConfigurationError(
             "the time when the token expires has to be in the future; one that has expired is "
             "refused anyway"
         )
-    last = _last(issuers, whose, now) if expires_at is None else expires_at + _MARGIN_SECONDS
-    return Revocation(key=token_key(whose, tenant, token_id), forget_at=last)
+    last = _last(issuers, whose, now) if expires_at is None else _forget_at(expires_at)
+    return Revocation(
+        key=token_key(whose, tenant, token_id),
+        forget_at=last,
+        tenant_key=tenant_key(tenant),
+        concerns=f"the token {shown(token_id)}, tenant {tenant}, issuer {whose}",
+    )
 
 
 def subject_revocation(
@@ -172,25 +198,38 @@ def subject_revocation(
         ConfigurationError: The issuer is not known, or an argument cannot be used.
     """
     whose = _whose(issuers, issuer)
-    _check(subject, "the subject", tenant)
-    moment = time.time() if before is None else before
-    if not 0 <= moment <= MOST_SECONDS:
-        raise ConfigurationError("the moment before which tokens are revoked has no such year")
+    _check(subject, "the subject")
+    _check_tenant(issuers, whose, tenant)
+    now = time.time()
+    # A token that exists by now may be dated as far ahead as a verifier accepts.
+    until = now + SKEW_SECONDS if before is None else before
+    if not 0 <= until <= MOST_SECONDS:
+        raise ConfigurationError(
+            "the moment before which tokens are revoked has to be between the years 1970 and 9999"
+        )
     return Revocation(
         key=subject_key(whose, tenant, subject),
-        before=moment,
-        forget_at=_last(issuers, whose, max(moment, time.time())),
+        before=until,
+        forget_at=_last(issuers, whose, max(until, now)),
+        tenant_key=tenant_key(tenant),
+        concerns=f"the tokens of subject {shown(subject)}, tenant {tenant}, issuer {whose}",
     )
 
 
 def _whose(issuers: Collection[Issuer], issuer: str | None) -> str:
     names = [each.issuer for each in issuers]
     if issuer is None:
+        if not names:
+            raise ConfigurationError(
+                "no issuer is configured, so that nothing says whose tokens to revoke: set "
+                "STREAMQ_TOKEN_KEY_FILE, STREAMQ_TOKEN_KEY or STREAMQ_TOKEN_ISSUERS as for the "
+                f"gateway, or name the issuer ({OWN_ISSUER!r} for tokens of `streamq token new`)"
+            )
         if len(names) > 1:
             raise ConfigurationError(
                 f"say who issued the tokens: one of {', '.join(map(repr, names))}"
             )
-        return names[0] if names else OWN_ISSUER
+        return names[0]
     if names and issuer not in names:
         raise ConfigurationError(
             f"no issuer {issuer!r} is configured, and no gateway accepts its tokens; configured: "
@@ -199,17 +238,38 @@ def _whose(issuers: Collection[Issuer], issuer: str | None) -> str:
     return issuer
 
 
-def _check(value: str, what: str, tenant: str) -> None:
+def _usual_tenant(issuers: Collection[Issuer], issuer: str | None, settings: Settings) -> str:
+    """Return the tenant of all tokens of an issuer; where they state it, the configured one."""
+    whose = _whose(issuers, issuer)
+    bound = next((each.tenant for each in issuers if each.issuer == whose), None)
+    return settings.tenant if bound is None else bound
+
+
+def _check(value: str, what: str) -> None:
     if not value:
         raise ConfigurationError(f"{what} is empty; give the one that the tokens have")
+
+
+def _check_tenant(issuers: Collection[Issuer], whose: str, tenant: str) -> None:
     if not is_tenant(tenant):
         raise ConfigurationError(f"tenant {tenant!r} is none that tokens can have")
+    issuer = next((each for each in issuers if each.issuer == whose), None)
+    if issuer is not None and issuer.tenant_of({issuer.tenant_claim: tenant}) != tenant:
+        raise ConfigurationError(
+            f"issuer {whose!r} makes no tokens of tenant {tenant!r}, so that nothing would be "
+            "revoked: name the tenant of the tokens"
+        )
 
 
 def _last(issuers: Collection[Issuer], issuer: str, moment: float) -> float:
     """Return when the last token of an issuer that exists at a moment has ended."""
     longest = next((each.max_lifetime_seconds for each in issuers if each.issuer == issuer), None)
-    return moment + (KEPT_SECONDS if longest is None else longest) + _MARGIN_SECONDS
+    return _forget_at(moment + (KEPT_SECONDS if longest is None else longest))
+
+
+def _forget_at(last: float) -> float:
+    """Return until when a revocation is kept whose last token ends at a moment."""
+    return min(last + _MARGIN_SECONDS, MOST_SECONDS)
 
 
 async def _store(revocation: Revocation, queue: ChunkQueue | None, settings: Settings) -> None:

@@ -120,6 +120,7 @@ class Rights:
         token_id: The token's own id, by which it can be revoked.
         issued_at: When, in seconds since the epoch.
         expires_at: When it ends; ``None`` for never.
+        lacks_token: Whether a request without a token could do more with one.
     """
 
     tenant: str
@@ -129,12 +130,16 @@ class Rights:
     token_id: str | None = None
     issued_at: float = 0.0
     expires_at: float | None = None
+    lacks_token: bool = False
 
     @classmethod
-    def of_everybody(cls, tenant: str, actions: Collection[Action]) -> Rights:
-        """Return the rights of requests without a token."""
+    def of_everybody(
+        cls, tenant: str, actions: Collection[Action], *, takes_tokens: bool = False
+    ) -> Rights:
+        """Return the rights of requests without a token, where tokens are accepted or not."""
         return cls(
             tenant=tenant,
+            lacks_token=takes_tokens,
             permissions=(Permission(frozenset(actions), StreamMatch("all")),) if actions else (),
         )
 

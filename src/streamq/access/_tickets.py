@@ -28,6 +28,8 @@ TICKET_SECONDS = 60.0
 _TYPE = "streamq-ticket+jwt"
 _ALGORITHM = "HS256"
 _MOST_BYTES = 8_192
+_SETTING = "STREAMQ_GATEWAY_TICKET_KEY"
+_OF_A_FILE = f'of a file it takes what is in it: export {_SETTING}="$(cat FILE)"'
 
 
 class TicketOffice:
@@ -102,10 +104,10 @@ class TicketOffice:
 
 
 def _secret_key(secret: str) -> Key:
-    key = own_keys(secret.encode(), "STREAMQ_GATEWAY_TICKET_KEY")[0]
+    key = own_keys(secret.encode(), _SETTING, file_advice=_OF_A_FILE)[0]
     if not isinstance(key, OctKey):
         raise ConfigurationError(
-            "STREAMQ_GATEWAY_TICKET_KEY is a key pair; give a secret of at least 32 bytes "
-            "(`streamq token key` makes one)"
+            f"{_SETTING} is a key pair; give a secret of at least 32 bytes "
+            "(`streamq token key --kind secret FILE` makes one)"
         )
     return key

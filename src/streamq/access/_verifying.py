@@ -24,6 +24,7 @@ from streamq.driver import close_all
 from ._claims import permissions_of
 from ._errors import InvalidTokenError
 from ._issuers import Issuer
+from ._moments import SKEW_SECONDS, moment
 from ._rights import Rights
 
 MOST_TOKEN_BYTES = 8_192
@@ -32,11 +33,6 @@ MOST_TOKEN_BYTES = 8_192
 _TYPES = ("at+jwt", "application/at+jwt")
 _MOST_TRIED_KEYS = 5
 _TO_BASE64 = bytes.maketrans(b"-_+/", b"+/..")  # "." is in neither alphabet
-MOST_SECONDS = 253_402_300_799.0
-"""The last moment that is accepted in a claim, since the epoch: the end of the year 9999."""
-
-_SKEW_SECONDS = 5.0
-"""How far an issuer's clock may be ahead of ours."""
 
 
 class TokenVerifier:
@@ -120,15 +116,15 @@ class TokenVerifier:
     def _checked_times(self, claims: Mapping[str, Any], issuer: Issuer) -> tuple[float, float]:
         """Return when a token was issued and when it ends."""
         now = self._clock()
-        issued_at, expires_at = _moment(claims, "iat"), _moment(claims, "exp")
+        issued_at, expires_at = _stated_moment(claims, "iat"), _stated_moment(claims, "exp")
         if expires_at <= now:
             raise InvalidTokenError(f"the token expired {now - expires_at:.0f} s ago")
         most = issuer.max_lifetime_seconds
         if most is not None and expires_at > min(now, issued_at) + most:
             raise InvalidTokenError(f"the token is valid for longer than {most:g} s")
-        if issued_at > now + _SKEW_SECONDS:
+        if issued_at > now + SKEW_SECONDS:
             raise InvalidTokenError("the token was issued in the future (iat): compare the clocks")
-        if "nbf" in claims and _moment(claims, "nbf") > now + _SKEW_SECONDS:
+        if "nbf" in claims and _stated_moment(claims, "nbf") > now + SKEW_SECONDS:
             raise InvalidTokenError("the token is not valid yet (nbf)")
         return issued_at, expires_at
 
@@ -219,10 +215,8 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _moment(claims: Mapping[str, Any], name: str) -> float:
-    value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        value = -1
-    if not 0 <= value <= MOST_SECONDS:  # which NaN is not
+def _stated_moment(claims: Mapping[str, Any], name: str) -> float:
+    found = moment(claims.get(name))
+    if found is None:
         raise InvalidTokenError(f"the token has no {name}, a number of seconds")
-    return float(value)
+    return found

@@ -27,6 +27,7 @@ from streamq.opening._open import describe, open_queue, retry_policy, stream_id
 from ._completion import stream_names
 from ._lookup import missing_database, not_found
 from ._names import Encoded, named
+from ._open_streams import count_open, counted, warn_after, warn_before
 from ._terminal import run_async, show_notice, show_warning, stderr
 
 _NAMED = 5
@@ -48,7 +49,11 @@ def delete(
         typer.Option(metavar="ID", help="All streams of this workflow, of each of its runs."),
     ] = None,
     prefix: Annotated[
-        str | None, typer.Option(help="All streams whose name starts with this.")
+        str | None,
+        typer.Option(
+            help="All streams whose name starts with this: `chat-7` takes `chat-77/...`, too, and "
+            "`chat-7/` does not."
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All streams of the tenant.")] = False,
     tenant: Annotated[
@@ -59,16 +64,17 @@ def delete(
 ) -> int:
     """Delete streams and their contents at once and for good.
 
-    A stream that is not deleted disappears when it expires. Readers of a deleted stream get an
-    error, and its name can be used again. A producer that still runs is not stopped. If one of the
-    named streams does not exist, none is deleted. The exit code is 1 if there are streams of the
-    workflow, prefix or tenant again afterwards.
+    A stream that is not deleted disappears when it expires. The name of a deleted one can be used
+    again. Stop its producer first: one that still runs goes on, and brings the stream back without
+    its beginning. If one of the named streams does not exist, none is deleted. The exit code is 1
+    if there are streams of the workflow, prefix or tenant again afterwards.
 
     \b
     Examples:
       streamq delete my-stream
       streamq delete my-stream my-other-stream --yes
       streamq delete --workflow chat-7
+      streamq delete --prefix chat-7/
       streamq delete --tenant acme --all
     """
     settings = load_settings() if tenant is None else load_settings(tenant=tenant)
@@ -91,8 +97,10 @@ def delete(
 
 def _delete_named(streams: list[StreamId], settings: Settings, *, yes: bool) -> int:
     found: list[str] = []
+    running = 0
 
     async def find() -> int:
+        nonlocal running
         if missing_database(settings) is not None:
             raise await not_found(streams[0], settings, None)
         async with open_queue(settings) as queue:
@@ -101,6 +109,7 @@ def _delete_named(streams: list[StreamId], settings: Settings, *, yes: bool) -> 
                     found.append(await _summary(queue, stream, settings))
                 except StreamNotFoundError as exc:
                     raise await not_found(stream, settings, queue) from exc
+            running = await count_open(queue, streams, settings)
         return 0
 
     async def remove() -> int:
@@ -109,22 +118,27 @@ def _delete_named(streams: list[StreamId], settings: Settings, *, yes: bool) -> 
                 retry = retry_policy(settings, queue, stream)
                 await retry.run(partial(calling.delete, queue, stream))
                 show_notice(f"deleted {stream}")
+        warn_after(running)
         return 0
 
     code = run_async(find)
     if code:
         return code
+    warn_before(running)
     _confirm("; ".join(found), yes=yes)
     return run_async(remove)
 
 
 def _delete_selected(selection: StreamSelection, settings: Settings, *, yes: bool) -> int:
     found: list[StreamId] = []
+    running = 0
 
     async def find() -> int:
+        nonlocal running
         if missing_database(settings) is None:
             async with open_queue(settings) as queue:
                 found.extend(await selection.find(queue))
+                running = await count_open(queue, found, settings)
         return 0
 
     async def remove() -> int:
@@ -135,7 +149,8 @@ def _delete_selected(selection: StreamSelection, settings: Settings, *, yes: boo
         except StreamsLeftError as exc:
             show_warning(str(exc))
             return _LEFT_EXIT
-        show_notice(f"deleted {erased} streams of tenant {selection.tenant}")
+        show_notice(f"deleted {counted(erased)} of tenant {selection.tenant}")
+        warn_after(running)
         return 0
 
     code = run_async(find)
@@ -146,7 +161,8 @@ def _delete_selected(selection: StreamSelection, settings: Settings, *, yes: boo
         return 0
     some = ", ".join(shown(stream.name) for stream in found[:_NAMED])
     rest = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    _confirm(f"{len(found)} streams of tenant {selection.tenant} ({some}{rest})", yes=yes)
+    warn_before(running)
+    _confirm(f"{counted(len(found))} of tenant {selection.tenant} ({some}{rest})", yes=yes)
     return run_async(remove)
 
 
@@ -171,7 +187,7 @@ def _progress(streams: int) -> Iterator[Callable[[StreamId], None]]:
         def count(_: StreamId) -> None:
             nonlocal done
             done += 1
-            status.update(f"{done} of {streams} streams deleted")
+            status.update(f"{done} of {counted(streams)} deleted")
 
         yield count
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _DANGEROUS = ("cancel", "delete", "admin")
 _FEW_CHARACTERS = 10
+_LEAST_PREFIX = {4: 8, 6: 16}
 _THIS_MACHINE = "this machine"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OTHERS_USE = stat.S_IRWXG | stat.S_IRWXO
@@ -45,6 +46,7 @@ def examine_gateway_settings(settings: Settings, issuers: Sequence[Issuer]) -> l
         _cancelling(settings, issuers),
         *_origins(settings, needs_tokens),
         *_hosts(settings, needs_tokens),
+        *_proxies(settings),
         *_secrets(settings, issuers),
         *_key_files(settings, issuers),
     ]
@@ -58,6 +60,14 @@ def examine_gateway_settings(settings: Settings, issuers: Sequence[Issuer]) -> l
 def _backend(settings: Settings, needs_tokens: bool) -> Finding:
     driver, _, _ = configured_driver(settings)
     subject = "backend"
+    if not driver.capabilities.cross_process:
+        return Finding(
+            subject,
+            True,
+            f"{driver.name} shows the streams of one process only: `streamq serve` never shows any",
+            "choose another STREAMQ_BACKEND, or mount create_app() where the producers run",
+            is_warning=True,
+        )
     if driver.capabilities.replay:
         return Finding(subject, True, f"{driver.name} can be read by any number of clients")
     revoked = ", and tokens cannot be revoked" if needs_tokens else ""
@@ -200,6 +210,24 @@ def _hosts(settings: Settings, needs_tokens: bool) -> list[Finding]:
             "STREAMQ_GATEWAY_HOSTS=*: a site can point a name of its own here and read what its "
             "visitors reach (DNS rebinding)",
             "give the names by which browsers reach the gateway",
+            is_warning=True,
+        )
+    ]
+
+
+def _proxies(settings: Settings) -> list[Finding]:
+    given = (each.strip() for each in settings.gateway_trusted_proxies.split(","))
+    networks = (ipaddress.ip_network(each, strict=False) for each in given if each)
+    wide = [str(each) for each in networks if each.prefixlen < _LEAST_PREFIX[each.version]]
+    if not wide:
+        return []
+    return [
+        Finding(
+            "proxies",
+            True,
+            f"STREAMQ_GATEWAY_TRUSTED_PROXIES has {', '.join(wide)}: clients can name any address "
+            "as their own, and HTTPS that they do not use, so that no bound of a client holds",
+            "give the addresses of the proxies alone",
             is_warning=True,
         )
     ]

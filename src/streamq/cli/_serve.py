@@ -15,7 +15,7 @@ from rich.text import Text
 from streamq._loopback import is_loopback
 from streamq._settings import load_settings
 from streamq.opening._data_converter import configured_conversion
-from streamq.opening._open import stream_id
+from streamq.opening._open import configured_driver, stream_id
 from streamq.opening._requirements import check_capabilities
 
 from ._terminal import needs_extra, run_async, show_warning, stdout
@@ -57,6 +57,7 @@ def serve(
         overrides["gateway_port"] = port
     settings = load_settings(**overrides)
     configured_conversion(settings, stream_id("any", settings))  # raises if the converter is wrong
+    configured_driver(settings)  # raises if a variable is
     with needs_extra("gateway"):
         from streamq.gateway import create_app, raise_descriptor_limit
         from streamq.gateway import serve as serve_app
@@ -67,7 +68,8 @@ def serve(
         app = create_app(settings=settings)
         async with serve_app(app, settings.gateway_host, settings.gateway_port) as server:
             # Without replay, the gateway would take records away from their reader.
-            check_capabilities(await app.state.gateway.open(), ["replay"])
+            queue = await app.state.gateway.open()
+            check_capabilities(queue, ["replay"])
             url, *others = _urls(server.host, server.port) or [server.url]
             notice = Text.assemble(
                 (url, "bold"), f"  serves backend {settings.backend}; Ctrl-C stops it"
@@ -76,6 +78,12 @@ def serve(
             for other in others:
                 stdout().print(Text(other, style="bold"), soft_wrap=True)
             sys.stdout.flush()
+            if not queue.capabilities.cross_process:
+                show_warning(
+                    f"backend {settings.backend} shows the streams of one process only, and "
+                    "nothing writes any in this one: choose another STREAMQ_BACKEND, or mount "
+                    "create_app() where the producers run"
+                )
             needs_tokens = app.state.gateway.authority.needs_tokens
             permitted = actions_without_token(settings, needs_tokens=needs_tokens)
             if not is_loopback(server.host) and needs_tokens:

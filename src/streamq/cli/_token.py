@@ -38,20 +38,25 @@ def key(
         ),
     ] = "ed25519",
 ) -> None:
-    """Make a key to sign tokens with.
+    """Make a key to sign tokens with, or a secret for tickets.
 
     \b
     Examples:
       streamq token key streamq-token.key
       export STREAMQ_TOKEN_KEY_FILE=streamq-token.key       where tokens are made
       export STREAMQ_TOKEN_KEY_FILE=streamq-token.key.pub   where the gateway runs
+      streamq token key --kind secret ticket.key
+      export STREAMQ_GATEWAY_TICKET_KEY="$(cat ticket.key)"       tickets, where the gateway runs
     """
     with needs_extra("gateway"):
         from streamq.access import new_ed25519_key, new_secret
     public = path.with_name(path.name + ".pub")
     if kind == "secret":
         _write_new(path, new_secret(), 0o600)
-        show_notice(f"{path}: a secret, for where tokens are made and for the gateway")
+        show_notice(
+            f"{path}: a secret, for one of two things: STREAMQ_TOKEN_KEY_FILE names the file, "
+            "where tokens are made and for the gateway; or STREAMQ_GATEWAY_TICKET_KEY has its text"
+        )
         return
     if public.exists():
         raise _exists(public)
@@ -76,7 +81,8 @@ def new(
     action: Annotated[
         list[str] | None,
         typer.Option(
-            help="What it permits; may be repeated: read, describe, list, cancel, delete, admin.",
+            help="What it permits: read, describe, list, cancel, delete, admin; separated by "
+            "commas, or repeated.",
             show_default="read, cancel",
         ),
     ] = None,
@@ -96,7 +102,7 @@ def new(
     \b
     Examples:
       streamq token new --workflow chat-7 --subject ada
-      streamq token new --all --action read --action list --for 8h
+      streamq token new --all --action read,list --for 8h
       curl -H "Authorization: Bearer $(streamq token new --stream a)" http://127.0.0.1:8330/events/a
     """
     with needs_extra("gateway"):
@@ -110,7 +116,7 @@ def new(
             workflow=workflow,
             prefix=prefix,
             every=every,
-            actions=action or ("read", "cancel"),
+            actions=_actions(action or ["read,cancel"]),
             subject=subject,
             tenant=tenant,
             lifetime=DEFAULT_LIFETIME if lifetime is None else lifetime,
@@ -179,6 +185,11 @@ def show(
         about.add_row(name, str(value))
     show_table(about, stdout())
     show_table(table, stdout())
+
+
+def _actions(given: list[str]) -> list[str]:
+    """Return the actions of options, each of which may list several."""
+    return [each.strip().lower() for text in given for each in text.split(",") if each.strip()]
 
 
 def _write_new(path: Path, text: str, mode: int) -> None:

@@ -27,7 +27,7 @@ def revoke(
         typer.Option(
             metavar="TIME",
             help="With --subject: 2026-01-31T12:00:00Z, or seconds since 1970.",
-            show_default="now",
+            show_default="5 s from now: issuers' clocks may be ahead",
         ),
     ] = None,
     expires: Annotated[
@@ -42,7 +42,10 @@ def revoke(
         typer.Option(help="Who issued them (iss).", show_default="the only one configured"),
     ] = None,
     tenant: Annotated[
-        str | None, typer.Option(help="Tenant of the tokens.", show_default="STREAMQ_TENANT")
+        str | None,
+        typer.Option(
+            help="Tenant of the tokens.", show_default="that of the issuer, or STREAMQ_TENANT"
+        ),
     ] = None,
 ) -> None:
     """Revoke tokens on every gateway of the backend; their connections end.
@@ -67,29 +70,30 @@ def revoke(
 
     async def work() -> int:
         if subject is not None:
-            await revoke_subject(
+            revocation = await revoke_subject(
                 subject,
-                before=None if before is None else _moment("--before", before),
+                before=None if before is None else _time_given("--before", before),
                 issuer=issuer,
                 tenant=tenant,
                 settings=settings,
             )
-            return 0
-        await revoke_token(
-            None if token_file is None else read_token(token_file),
-            token_id=jti,
-            issuer=issuer,
-            tenant=tenant,
-            expires_at=None if expires is None else _moment("--expires", expires),
-            settings=settings,
+        else:
+            revocation = await revoke_token(
+                None if token_file is None else read_token(token_file),
+                token_id=jti,
+                issuer=issuer,
+                tenant=tenant,
+                expires_at=None if expires is None else _time_given("--expires", expires),
+                settings=settings,
+            )
+        show_notice(
+            f"revoked {revocation.concerns}, if there are any: gateways that reach the backend "
+            "refuse them within 2 s, others refuse all tokens after "
+            f"{settings.gateway_revocation_seconds:g} s"
         )
         return 0
 
     run_async(work)
-    show_notice(
-        "revoked: gateways that reach the backend refuse it within 2 s, others refuse all tokens "
-        f"after {settings.gateway_revocation_seconds:g} s"
-    )
 
 
 def read_token(path: Path) -> str:
@@ -106,14 +110,14 @@ def read_token(path: Path) -> str:
     return text.strip().removeprefix("Bearer ")
 
 
-def _moment(option: str, text: str) -> datetime:
+def _time_given(option: str, text: str) -> datetime:
     try:
         if text.replace(".", "", 1).isdigit():
             return datetime.fromtimestamp(float(text), UTC)
         found = datetime.fromisoformat(text)
+        return found if found.tzinfo is not None else found.astimezone()
     except (ValueError, OverflowError, OSError):
         raise ConfigurationError(
             f"{option} is {text[:40]!r}; give a time such as 2026-01-31T12:00:00Z, or "
             "seconds since 1970"
         ) from None
-    return found if found.tzinfo is not None else found.astimezone()

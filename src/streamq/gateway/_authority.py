@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 from starlette.requests import Request
 
-from streamq._errors import ConfigurationError, StreamNotFoundError
+from streamq._errors import ConfigurationError, StreamNotFoundError, StreamqError
 from streamq._events import StreamId
 from streamq._settings import Settings
 from streamq.access import (
@@ -35,6 +35,7 @@ METADATA_PATH = "/.well-known/oauth-protected-resource"
 
 _HIDDEN = f"streamq-hidden-{secrets.token_hex(16)}/"
 _ACCEPTABLE = tuple(action for action in Action if action is not Action.WRITE)
+_SEND = "send it in the header Authorization, after the word Bearer"
 _OF_EVERYBODY = (Action.READ, Action.LIST)
 
 
@@ -55,7 +56,7 @@ class Authority:
         issuers = configured_issuers(settings)
         self._verifier = TokenVerifier(issuers) if issuers else None
         actions = actions_without_token(settings, needs_tokens=bool(issuers))
-        self._anonymous = Rights.of_everybody(settings.tenant, actions)
+        self._anonymous = Rights.of_everybody(settings.tenant, actions, takes_tokens=bool(issuers))
         self._trusts_tenants = settings.gateway_trust_tenants
         if issuers and self._trusts_tenants:
             raise ConfigurationError(
@@ -100,9 +101,7 @@ class Authority:
         brought = brought_credential(request)
         if brought is None:
             if not self._anonymous.permissions:
-                raise MissingTokenError(
-                    "this needs a token: send it in the header Authorization, after the word Bearer"
-                )
+                raise MissingTokenError(f"this needs a token: {_SEND}")
             return self._anonymous
         if brought.kind != "ticket":
             return await self._verifier.verify(brought.text)
@@ -153,6 +152,7 @@ def check_visible(rights: Rights, action: Action, stream: StreamId) -> None:
 
     Raises:
         StreamNotFoundError: The request may not know of it.
+        MissingTokenError: It may know of it, and a token may permit this.
         InsufficientScopeError: It may know of it, and may not do this with it.
     """
     if visible_stream(rights, action, stream) != stream:
@@ -167,19 +167,33 @@ def visible_stream(rights: Rights, action: Action, stream: StreamId) -> StreamId
     time.
 
     Raises:
+        MissingTokenError: The request may know of it, and a token may permit this.
         InsufficientScopeError: The request may know of it, and may not do this with it.
     """
     if rights.allow(action, stream):
         return stream
     if rights.know(stream):
-        lacking = f"the token does not permit to {action} stream {stream}"
-        if rights.subject is None:
-            lacking = (
-                f"requests without a token may not {action} streams here; "
-                "STREAMQ_GATEWAY_ANONYMOUS lists what they may"
-            )
-        raise InsufficientScopeError(lacking, stream=str(stream))
+        raise refusal(rights, f"{action} stream {stream}", stream=str(stream))
     return _hidden(rights, stream)
+
+
+def refusal(rights: Rights, what: str, **context: str) -> StreamqError:
+    """Return the error of a request that may not do something, with what to do next.
+
+    Args:
+        rights: What it may do.
+        what: What it may not do, as an infinitive.
+        context: As for :class:`streamq.StreamqError`.
+    """
+    if rights.subject is not None:
+        return InsufficientScopeError(f"the token does not permit to {what}", **context)
+    if rights.lacks_token:
+        return MissingTokenError(f"without a token nobody may {what} here: {_SEND}", **context)
+    return InsufficientScopeError(
+        f"nobody may {what} here: the gateway takes no tokens, and STREAMQ_GATEWAY_ANONYMOUS lists "
+        "what all requests may do",
+        **context,
+    )
 
 
 def visible_prefix(rights: Rights, tenant: str, prefix: str) -> str:
@@ -189,13 +203,18 @@ def visible_prefix(rights: Rights, tenant: str, prefix: str) -> str:
     """
     if tenant == rights.tenant:
         return prefix
-    return _hidden(rights, StreamId(tenant, prefix or "/")).name
+    return _hidden_name(tenant, prefix)
 
 
 def _hidden(rights: Rights, stream: StreamId) -> StreamId:
     """Return a stream that does not exist, under a name that nobody can guess."""
-    digest = hashlib.sha256(_HIDDEN.encode() + stream.full_name.encode()).hexdigest()
-    return StreamId(rights.tenant, _HIDDEN + digest)
+    return StreamId(rights.tenant, _hidden_name(stream.tenant, stream.name))
+
+
+def _hidden_name(tenant: str, name: str) -> str:
+    """Return what stands for a name, or for the beginning of names: it may have any length."""
+    text = f"{_HIDDEN}{tenant}/{name}"
+    return _HIDDEN + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def actions_without_token(settings: Settings, *, needs_tokens: bool) -> tuple[Action, ...]:

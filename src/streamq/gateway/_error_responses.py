@@ -59,6 +59,18 @@ class InsufficientScopeError(StreamqError):
     code = "insufficient_scope"
 
 
+class TicketsOffError(StreamqError):
+    """This gateway gives no tickets, since no setting says so."""
+
+    code = "tickets_off"
+
+
+class SessionsOffError(StreamqError):
+    """This gateway takes no tokens, so it has no sessions."""
+
+    code = "sessions_off"
+
+
 # Their messages concern the request or the stream. All other messages may contain internals (hosts,
 # files); they are logged, and replaced for the client.
 _PUBLIC: dict[type[StreamqError], int] = {
@@ -75,6 +87,8 @@ _PUBLIC: dict[type[StreamqError], int] = {
     IssuerUnavailableError: 503,
     RevocationsUnknownError: 503,
     RevocationImpossibleError: 501,
+    TicketsOffError: 501,
+    SessionsOffError: 501,
     NotStoppableError: 409,
     StopUnavailableError: 501,
     TemporalUnavailableError: 503,

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Never, Protocol
 
-from streamq._errors import CapabilityError, StreamqError
+from streamq._errors import CapabilityError, QuotaError, StreamqError
 from streamq._settings import Settings
 from streamq.access import InvalidTokenError, Rights
 from streamq.access._revocation_log import LogPlace, RevocationLog, can_keep_revocations
@@ -31,6 +31,9 @@ _logger = gateway_logger()
 EFFECTIVE_SECONDS = 2.0
 """Within this time connections end on gateways that reach the backend."""
 
+MOST_OF_A_TENANT = 10_000
+"""Most revocations of one tenant that requests may add: every gateway has all in memory."""
+
 REVOKED, UNKNOWN = "revoked", "revocations_unknown"
 """Why a connection ends."""
 
@@ -40,6 +43,7 @@ _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
 _REWRITE_WITHIN_SECONDS = 30.0
 _CALL_SECONDS = 5.0
+_LOOK_SECONDS = 2.0  # a timer stands still while a machine sleeps, and the other clock does not
 
 
 class RevocationsUnknownError(StreamqError):
@@ -90,6 +94,7 @@ class Revocations:
         self._follower: asyncio.Task[None] | None = None
         self._rewriter: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
+        self._is_alarmed = False
         self._place = LogPlace(1)
         self._pause = _FIRST_PAUSE_SECONDS
 
@@ -142,7 +147,10 @@ class Revocations:
 
     @contextlib.contextmanager
     def holding(self, rights: Rights | None, connection: RevocableConnection) -> Iterator[None]:
-        """End a connection when its token is revoked, also if that has just happened."""
+        """End a connection when its token is revoked, or nothing is known of that any more.
+
+        Also if that happened just now, after the request was checked.
+        """
         keys = None if rights is None else keys_of(rights)
         if rights is None or keys is None:
             yield
@@ -152,6 +160,8 @@ class Revocations:
             self._open[key].add(entry)
         if self._has(keys, rights.issued_at):
             connection.stop(REVOKED)
+        elif self._is_stale():
+            connection.stop(UNKNOWN)
         try:
             yield
         finally:
@@ -165,6 +175,7 @@ class Revocations:
 
         Raises:
             RevocationImpossibleError: The backend cannot keep revocations.
+            QuotaError: Its tenant has as many as are kept for one.
             StreamqError: It cannot be reached.
 
         Cancellation: it is revoked, or not.
@@ -173,8 +184,21 @@ class Revocations:
             log = await self._log()
         except CapabilityError as exc:
             raise RevocationImpossibleError(exc.message) from None
-        await log.add(revocation)
+        self._check_room(revocation)
+        await log.add(revocation, self._place)
         self.add(revocation)
+
+    def _check_room(self, revocation: Revocation) -> None:
+        revoked = self._revoked
+        revoked.forget(time.time())
+        if not revoked.has(revocation.key) and (
+            revoked.count_of(revocation.tenant_key) >= MOST_OF_A_TENANT
+        ):
+            raise QuotaError(
+                f"this tenant has {MOST_OF_A_TENANT:,} revocations that are still needed, all that "
+                "a gateway keeps for one: revoke by subject instead of by jti, give expires_at, so "
+                "that they are forgotten then, or let an operator use `streamq token revoke`"
+            )
 
     async def _log(self) -> RevocationLog:
         return RevocationLog(await self._queues.open_for_the_past(), self._settings)
@@ -225,20 +249,30 @@ class Revocations:
         """Note that everything is known that was there when a read began."""
         self._known_at = began
         self._pause = _FIRST_PAUSE_SECONDS
+        self._is_alarmed = False
+        self._look()
+
+    def _look(self) -> None:
+        """End all connections if nothing is known any more, and look again soon."""
         if self._alarm is not None:
             self._alarm.cancel()
-        loop = asyncio.get_running_loop()
-        self._alarm = loop.call_later(max(self._limit - _age(began), 0.0), self._end_all)
+        left = self._limit - _age(self._known_at)
+        if left <= 0:
+            self._end_all()
+        wait = min(left, _LOOK_SECONDS) if left > 0 else _LOOK_SECONDS
+        self._alarm = asyncio.get_running_loop().call_later(wait, self._look)
 
     def _is_stale(self) -> bool:
         return self._is_possible and _age(self._known_at) >= self._limit
 
     def _end_all(self) -> None:
-        _logger.warning(
-            "for %g s the backend has not said which tokens were revoked: none is accepted until "
-            "it does (STREAMQ_GATEWAY_REVOCATION_SECONDS)",
-            self._limit,
-        )
+        if not self._is_alarmed:
+            self._is_alarmed = True
+            _logger.warning(
+                "for %g s the backend has not said which tokens were revoked: none is accepted "
+                "until it does (STREAMQ_GATEWAY_REVOCATION_SECONDS)",
+                self._limit,
+            )
         for held in list(self._open.values()):
             for connection, _ in list(held):
                 connection.stop(UNKNOWN)

@@ -94,11 +94,6 @@ class Stopping:
                 "the gateway has no client of Temporal, so it cannot cancel anything: install it "
                 'with: pip install "streamq[temporal]"'
             )
-        if not self._settings.temporal_target.resolve().is_configured:
-            raise StopUnavailableError(
-                "nothing says where Temporal is, so the gateway cannot cancel anything: set "
-                "STREAMQ_TEMPORAL_ADDRESS, or TEMPORAL_ADDRESS"
-            )
 
     async def _connected(self) -> Client:
         from streamq.temporal import connect

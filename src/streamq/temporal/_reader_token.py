@@ -65,7 +65,8 @@ async def reader_token(
             of a new workflow.
         topic: Which of its streams.
         subject: Who gets the token, for quotas, revocation and logs.
-        actions: What it permits.
+        actions: What it permits; by default less than :func:`streamq.access.mint_token` does,
+            which gives ``cancel``, too.
         lifetime: How long it is valid; by default as :func:`streamq.access.mint_token` has it.
         client: A client of the workflow's namespace; needed with an id.
         settings: By default the configured ones.

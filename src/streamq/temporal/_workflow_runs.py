@@ -180,6 +180,17 @@ async def has_chain_ended(client: Client, workflow_id: str, first_run_id: str) -
     return first is not None and first != first_run_id
 
 
+async def was_chain_cancelled(client: Client, workflow_id: str, first_run_id: str) -> bool:
+    """Whether a chain has ended by its cancellation; false if that cannot be found out."""
+    try:
+        newest = await describe_run(client, workflow_id)
+        if newest.status is not WorkflowExecutionStatus.CANCELED:
+            return False
+        return await newest.first_run_id(client, workflow_id) == first_run_id
+    except RPCError:
+        return False
+
+
 async def has_workflow_ended(client: Client, workflow_id: str) -> bool:
     """Whether the newest run of a workflow has ended; false if Temporal does not answer."""
     try:

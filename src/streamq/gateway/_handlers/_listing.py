@@ -13,8 +13,8 @@ from starlette.responses import JSONResponse, Response
 from streamq.access import Action, Rights
 from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue, StreamInfo
-from streamq.gateway._authority import visible_prefix
-from streamq.gateway._error_responses import HEADERS, InsufficientScopeError
+from streamq.gateway._authority import refusal, visible_prefix
+from streamq.gateway._error_responses import HEADERS
 from streamq.gateway._loops import gateway_of
 from streamq.gateway._parameters import number, tenant_of
 
@@ -32,7 +32,7 @@ async def send_list(request: Request) -> Response:
     rights = await gateway.rights_of(request)
     prefix = visible_prefix(rights, tenant_of(request, rights), prefix)
     if not rights.allow_some(Action.LIST):
-        raise InsufficientScopeError("the token does not permit to list streams")
+        raise refusal(rights, "list streams")
     async with gateway.questions.ask(
         gateway.client_of(request.scope, rights), is_list=True
     ) as queue:

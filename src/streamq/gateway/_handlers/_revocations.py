@@ -14,9 +14,11 @@ from starlette.responses import JSONResponse, Response
 
 from streamq._errors import ConfigurationError
 from streamq.access import Issuer, Rights
+from streamq.access._moments import moment
 from streamq.access._revocations import Revocation
 from streamq.access._revoking import subject_revocation, token_revocation
-from streamq.gateway._error_responses import HEADERS, BadRequestError, InsufficientScopeError
+from streamq.gateway._authority import refusal
+from streamq.gateway._error_responses import HEADERS, BadRequestError
 from streamq.gateway._loops import gateway_of
 from streamq.gateway._revocations import EFFECTIVE_SECONDS, RevocationImpossibleError
 
@@ -34,11 +36,10 @@ async def send_revocation(request: Request) -> Response:
             "issuer first"
         )
     if not rights.administers:
-        raise InsufficientScopeError(
-            "the token does not permit to revoke others: that needs the action admin on all streams"
-        )
+        raise refusal(rights, "revoke tokens (action admin on all streams)")
     revocation = _revocation(gateway.authority.issuers, rights, await _body(request))
-    await gateway.revocations.revoke(revocation)
+    async with gateway.questions.ask(gateway.client_of(request.scope, rights)):
+        await gateway.revocations.revoke(revocation)
     return JSONResponse(
         {"revoked": True, "effective_within_seconds": EFFECTIVE_SECONDS}, headers=HEADERS
     )
@@ -52,7 +53,7 @@ def _revocation(issuers: Collection[Issuer], rights: Rights, body: dict[str, Any
             f"{', '.join(sorted(_FIELDS))}"
         )
     jti, subject, issuer = (_text(body, name) for name in ("jti", "subject", "issuer"))
-    before, expires_at = _moment(body, "before"), _moment(body, "expires_at")
+    before, expires_at = _moment_in(body, "before"), _moment_in(body, "expires_at")
     if (jti is None) == (subject is None):
         raise BadRequestError("the body needs jti, for one token, or subject, and not both")
     if (before is not None and jti is not None) or (expires_at is not None and subject is not None):
@@ -95,10 +96,13 @@ def _text(body: dict[str, Any], name: str) -> str | None:
     return value
 
 
-def _moment(body: dict[str, Any], name: str) -> float | None:
+def _moment_in(body: dict[str, Any], name: str) -> float | None:
     value = body.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadRequestError(f"{name} has to be a number of seconds since 1970")
-    return float(value)
+    found = moment(value)
+    if found is None:
+        raise BadRequestError(
+            f"{name} has to be a number of seconds since 1970, before the year 10000"
+        )
+    return found

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import time
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from streamq.gateway._credentials import SECURE_COOKIE, brought_credential, cookie_name
-from streamq.gateway._error_responses import HEADERS, BadRequestError, MissingTokenError
+from streamq.gateway._error_responses import (
+    HEADERS,
+    BadRequestError,
+    MissingTokenError,
+    SessionsOffError,
+)
 from streamq.gateway._loops import gateway_of
 from streamq.gateway._sites import SiteRules
 
@@ -53,11 +57,14 @@ def _name(request: Request) -> str:
     """Return the name of the cookie.
 
     Raises:
-        HTTPException: No tokens are used.
+        SessionsOffError: No tokens are used.
         BadRequestError: A cookie would not be safe here.
     """
     if not gateway_of(request).authority.needs_tokens:
-        raise HTTPException(404)
+        raise SessionsOffError(
+            "this gateway takes no tokens, so there is nothing to begin a session with: configure "
+            "STREAMQ_TOKEN_KEY_FILE or STREAMQ_TOKEN_ISSUERS first"
+        )
     rules: SiteRules = request.app.state.site_rules
     if not rules.allows_host(request.headers.get("host", "")):
         raise BadRequestError(

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from streamq._events import StreamId
 from streamq.access import Action, Rights
 from streamq.gateway._authority import check_visible
-from streamq.gateway._error_responses import HEADERS, BadRequestError, MissingTokenError
+from streamq.gateway._error_responses import (
+    HEADERS,
+    BadRequestError,
+    MissingTokenError,
+    TicketsOffError,
+)
 from streamq.gateway._loops import gateway_of
 
 
@@ -22,7 +26,10 @@ async def send_ticket(request: Request, asked: StreamId, rights: Rights) -> Resp
     """Answer with a ticket for a stream that the token may read, which need not exist yet."""
     office = gateway_of(request).authority.tickets
     if office is None:
-        raise HTTPException(404)
+        raise TicketsOffError(
+            "this gateway gives no tickets: that needs STREAMQ_GATEWAY_TICKET_KEY, a secret of at "
+            "least 32 bytes"
+        )
     if rights.subject is None:
         raise MissingTokenError("a ticket needs a token in the header Authorization")
     check_visible(rights, Action.READ, asked)

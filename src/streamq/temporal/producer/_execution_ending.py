@@ -13,7 +13,7 @@ from temporalio import activity
 from streamq._errors import StreamqError
 from streamq._events import SealState
 from streamq.temporal._activity_runs import activity_ending, is_standalone
-from streamq.temporal._workflow_runs import has_chain_ended
+from streamq.temporal._workflow_runs import has_chain_ended, was_chain_cancelled
 from streamq.temporal.activities._context import ActivityContext
 from streamq.temporal.activities._owner import stream_owner_of
 
@@ -45,4 +45,5 @@ async def ending_of_execution(context: ActivityContext, info: activity.Info) -> 
         return None
     if not await has_chain_ended(client, *owner):
         return None
-    return Ending(SealState.CANCELLED, message="the workflow has ended")
+    how = "was cancelled" if await was_chain_cancelled(client, *owner) else "has ended"
+    return Ending(SealState.CANCELLED, message=f"the workflow {how}")
