@@ -57,12 +57,13 @@ def serve(
     settings = load_settings(**overrides)
     configured_conversion(settings, stream_id("any", settings))  # raises if the converter is wrong
     with needs_extra("gateway"):
-        from streamq.gateway import create_app, raise_descriptor_limit
+        from streamq.gateway import raise_descriptor_limit
         from streamq.gateway import serve as serve_app
+        from streamq.gateway._app import build_app
 
     async def work() -> int:
         raise_descriptor_limit()
-        app = create_app(settings=settings)
+        app = build_app(settings=settings)
         async with serve_app(app, settings.gateway_host, settings.gateway_port) as server:
             # Without replay, the gateway would take records away from their reader.
             check_capabilities(await app.state.gateway.open(), ["replay"])
