@@ -34,6 +34,8 @@ def test_a_key_a_token_and_what_it_permits(inside: Inside, tmp_path: Path) -> No
     )
     assert "chat-7" in table.out
     assert "cancel, read" in table.out
+    for each in (shown, table):
+        assert "doctor gateway --token-file" in each.err
 
 
 def test_a_key_is_not_overwritten(inside: Inside, tmp_path: Path) -> None:
