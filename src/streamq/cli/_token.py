@@ -131,7 +131,9 @@ def show(
     ] = "-",
     as_json: Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")] = False,
 ) -> None:
-    """Verify a token as the gateway would, and show what it permits.
+    """Verify a token as the gateway would, save whether it was revoked; show what it permits.
+
+    This asks no backend. Whether it was revoked says `streamq doctor gateway --token-file FILE`.
 
     \b
     Examples:
@@ -156,6 +158,9 @@ def show(
             await verifier.aclose()
 
     rights = asyncio.run(verified())
+    show_notice(
+        "whether it was revoked was not looked at: `streamq doctor gateway --token-file FILE` does"
+    )
     expires = datetime.fromtimestamp(rights.expires_at or 0, UTC).isoformat(timespec="seconds")
     permissions = [
         {

@@ -83,7 +83,7 @@ def pytest_runtest_makereport(
         if report.failed and call.excinfo is not None:
             _explain(report, item, call.excinfo.value, label)
         if report.skipped and isinstance(report.longrepr, tuple):
-            report.longrepr = (*_place_of(suite), report.longrepr[2])
+            report.longrepr = (*(_place_of(suite) or report.longrepr[:2]), report.longrepr[2])
         setattr(
             report,
             _ATTRIBUTE,
@@ -101,12 +101,15 @@ def pytest_runtest_makereport(
     return report
 
 
-def _place_of(suite: type) -> tuple[str, int]:
-    """Return file and line of a suite.
+def _place_of(suite: type) -> tuple[str, int] | None:
+    """Return file and line of a suite; ``None`` for one that was made by a call.
 
     As the place of each skip they let pytest print one line for all checks with the same reason.
     """
-    return inspect.getfile(suite), inspect.getsourcelines(suite)[1]
+    try:
+        return inspect.getfile(suite), inspect.getsourcelines(suite)[1]
+    except (OSError, TypeError):
+        return None
 
 
 def _explain(
