@@ -163,8 +163,8 @@ class Settings(SourcedSettings):
     gateway_anonymous: str = Field(
         default="",
         description="what requests without a token may do: actions, separated by commas, such as "
-        "`read,list,cancel`. By default `read,list` where no tokens are accepted, else nothing; a "
-        "token that is refused is never anonymous",
+        "`read,list,cancel`, or `nothing`. By default `read,list` where no tokens are accepted, "
+        "else `nothing`; a token that is refused is never anonymous",
     )
     gateway_revocation_seconds: Annotated[float, Field(ge=1, le=_LONGEST_SECONDS)] = Field(
         default=60.0,

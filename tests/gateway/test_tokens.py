@@ -154,9 +154,55 @@ async def test_without_a_token_the_answer_asks_for_one(queue: WatchedQueue) -> N
         assert (await get(served, "/streams/a")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("changed", "is_warned"),
+    [
+        ({"token_key": None}, True),
+        ({"token_key": None, "gateway_anonymous": " "}, True),
+        ({"token_key": None, "gateway_anonymous": "read,list"}, False),
+        ({"token_key": None, "gateway_anonymous": "nothing"}, False),
+        ({}, False),
+    ],
+)
+async def test_a_gateway_that_is_open_by_default_says_so(
+    changed: dict[str, Any],
+    is_warned: bool,
+    queue: WatchedQueue,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A variable that is missing in a deployment would open it without a word."""
+    Starlette(routes=[Mount("/live", create_app(queue, SETTINGS.model_copy(update=changed)))])
+    warned = [each for each in caplog.messages if "no issuer of tokens is configured" in each]
+    assert len(warned) == is_warned
+    assert all("STREAMQ_GATEWAY_ANONYMOUS" in each for each in warned)
+
+
+async def test_a_closed_gateway_stays_closed(queue: WatchedQueue) -> None:
+    """With a setting that says so it is not opened by a key that is missing."""
+    await write(queue, "a")
+    closed = SETTINGS.model_copy(update={"token_key": None, "gateway_anonymous": " Nothing "})
+    async with AsyncExitStack() as stack:
+        served = await Serve(stack, queue, closed)()
+        for method, path in [
+            *(("GET", path) for path in PATHS),
+            ("GET", "/story/a"),
+            ("DELETE", "/streams/a"),
+            ("POST", "/cancel/a"),
+            ("POST", "/revocations"),
+        ]:
+            answer = await served.client.request(method, path, headers=bearer())
+            assert (answer.status_code, answer.json()["error"]) == (403, "insufficient_scope")
+            assert "issuer" in answer.json()["message"]
+    async with AsyncExitStack() as stack:
+        with_key = SETTINGS.model_copy(update={"gateway_anonymous": "nothing"})
+        served = await Serve(stack, queue, with_key)()
+        assert (await get(served, "/streams/a")).status_code == 401
+        assert (await get(served, "/streams/a", bearer())).status_code == 200
+
+
 async def test_a_mistyped_action_is_refused() -> None:
     """Of a gateway that is open by mistake nobody would hear."""
-    for value in ("write", "raed", "read list"):
+    for value in ("write", "raed", "read list", "nothing,read"):
         with pytest.raises(ConfigurationError, match="STREAMQ_GATEWAY_ANONYMOUS"):
             create_app(settings=SETTINGS.model_copy(update={"gateway_anonymous": value}))
 

@@ -125,11 +125,11 @@ async def _examine_gateway(
 ) -> int:
     with needs_extra("gateway"):
         from streamq.access import configured_issuers
-        from streamq.gateway import create_app
+        from streamq.gateway._app import build_app
     notes: list[str] = []
     try:
         issuers = configured_issuers(settings)
-        create_app(settings=settings)  # raises what would keep it from starting
+        build_app(settings=settings)  # raises what would keep it from starting
     except ConfigurationError as exc:
         found = [Finding("settings", False, str(exc), "the gateway does not start: correct this")]
         return _report("gateway", (), found, notes, as_json)

@@ -58,13 +58,14 @@ def serve(
     settings = load_settings(**overrides)
     configured_conversion(settings, stream_id("any", settings))  # raises if the converter is wrong
     with needs_extra("gateway"):
-        from streamq.gateway import create_app, raise_descriptor_limit
+        from streamq.gateway import raise_descriptor_limit
         from streamq.gateway import serve as serve_app
+        from streamq.gateway._app import build_app
         from streamq.gateway._authority import actions_without_token
 
     async def work() -> int:
         raise_descriptor_limit()
-        app = create_app(settings=settings)
+        app = build_app(settings=settings)
         async with serve_app(app, settings.gateway_host, settings.gateway_port) as server:
             # Without replay, the gateway would take records away from their reader.
             queue = await app.state.gateway.open()

@@ -23,11 +23,14 @@ from ._credentials import HTTPS, hide_tickets
 from ._error_handlers import ERROR_HANDLERS
 from ._error_responses import Problem
 from ._gateway import Gateway
+from ._log_limit import gateway_logger
 from ._loops import LoopGateways
 from ._opening import CLIENT_GONE, ClientGoneError, enter_unless_gone
 from ._options import GatewayOptions
 from ._routes import routes
 from ._tenant_converters import settings_of_tenant
+
+_logger = gateway_logger()
 
 
 def create_app(
@@ -77,6 +80,43 @@ def create_app(
             ``STREAMQ_GATEWAY_ORIGINS``. Other sites' pages get 403; where another application
             mounts this one and no origins are given, reading by CORS is left to it. POST and DELETE
             of a page of another origin need a token in the header, or that origin here.
+
+    Where no issuer of tokens is configured, whoever reaches the application reads: the log has a
+    warning, unless ``STREAMQ_GATEWAY_ANONYMOUS`` says what is permitted; with ``nothing`` it stays
+    closed.
+
+    Raises:
+        ConfigurationError: A setting is invalid.
+    """
+    app = build_app(queue, settings, options=options, hosts=hosts, origins=origins)
+    gateway: Gateway = app.state.gateway
+    if not gateway.authority.needs_tokens and not gateway.settings.gateway_anonymous.strip():
+        _logger.warning(
+            "no issuer of tokens is configured: whoever reaches this gateway reads every stream of "
+            "tenant %s. Set STREAMQ_TOKEN_KEY_FILE or STREAMQ_TOKEN_ISSUERS; if something in front "
+            "authenticates, say so by STREAMQ_GATEWAY_ANONYMOUS=read,list; with nothing as its "
+            "value the gateway stays closed",
+            gateway.settings.tenant,
+        )
+    return app
+
+
+def build_app(
+    queue: ChunkQueue | None = None,
+    settings: Settings | None = None,
+    *,
+    options: GatewayOptions | None = None,
+    hosts: Collection[str] | None = None,
+    origins: Collection[str] | None = None,
+) -> Starlette:
+    """Return the application of :func:`create_app` to a caller who says himself that it is open.
+
+    Args:
+        queue: As for :func:`create_app`.
+        settings: As for :func:`create_app`.
+        options: As for :func:`create_app`.
+        hosts: As for :func:`create_app`.
+        origins: As for :func:`create_app`.
 
     Raises:
         ConfigurationError: A setting is invalid.

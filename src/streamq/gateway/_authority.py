@@ -35,6 +35,7 @@ METADATA_PATH = "/.well-known/oauth-protected-resource"
 
 _HIDDEN = f"streamq-hidden-{secrets.token_hex(16)}/"
 _ACCEPTABLE = tuple(action for action in Action if action is not Action.WRITE)
+_NOTHING = "nothing"
 _SEND = "send it in the header Authorization, after the word Bearer"
 _OF_EVERYBODY = (Action.READ, Action.LIST)
 
@@ -90,10 +91,16 @@ class Authority:
 
         Raises:
             MissingTokenError: There is no token, and nothing is permitted without one.
+            InsufficientScopeError: Nothing is permitted, and no tokens are accepted.
             InvalidTokenError: The token is refused.
             IssuerUnavailableError: It cannot be verified at the moment.
         """
         if self._verifier is None:
+            if not self._anonymous.permissions:
+                raise InsufficientScopeError(
+                    "this gateway is closed: it takes no tokens, and STREAMQ_GATEWAY_ANONYMOUS "
+                    "permits nothing; its operator has to configure an issuer of tokens"
+                )
             named = request.path_params.get("tenant")
             if named is not None and self._trusts_tenants:
                 return dataclasses.replace(self._anonymous, tenant=named)
@@ -222,12 +229,14 @@ def anonymous_actions(text: str) -> tuple[Action, ...]:
     Raises:
         ConfigurationError: One is unknown.
     """
+    if text.strip().lower() == _NOTHING:
+        return ()
     found = []
     for name in filter(None, (part.strip().lower() for part in text.split(","))):
         if name not in _ACCEPTABLE:
             raise ConfigurationError(
                 f"STREAMQ_GATEWAY_ANONYMOUS has {name!r}; it lists actions: "
-                f"{', '.join(_ACCEPTABLE)}"
+                f"{', '.join(_ACCEPTABLE)}; or it is {_NOTHING!r}"
             )
         found.append(Action(name))
     return tuple(found)

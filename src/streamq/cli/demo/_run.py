@@ -32,7 +32,8 @@ from streamq import (
 from streamq.cli._terminal import ending, show_error, show_json, stderr, stdout
 from streamq.devserver import READY_POLL_SECONDS, TemporalDevServer
 from streamq.driver import ChunkQueue, TemporalEndpoint, leaving_sdk
-from streamq.gateway import create_app, serve
+from streamq.gateway import serve
+from streamq.gateway._app import build_app
 from streamq.temporal import (
     StreamqPlugin,
     StreamRequest,
@@ -108,7 +109,7 @@ async def run_demo(
             await asyncio.sleep(READY_POLL_SECONDS)
         endpoint = endpoint or settings.temporal_target.local(server.address if server else "")
         client = await _connect(endpoint)
-        app = create_app(queue=reading, settings=settings)
+        app = build_app(queue=reading, settings=settings)
         gateway = await stack.enter_async_context(
             serve(app, settings.gateway_host, plan.gateway_port)
         )
