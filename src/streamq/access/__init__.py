@@ -13,13 +13,14 @@ Design: docs/design/access.md.
 from ._claims import DETAIL_TYPE
 from ._errors import InvalidTokenError, IssuerUnavailableError
 from ._issuers import Issuer, configured_issuers
-from ._minting import mint_token, new_ed25519_key, new_secret
+from ._minting import DEFAULT_LIFETIME, mint_token, new_ed25519_key, new_secret
 from ._revoking import revoke_subject, revoke_token
 from ._rights import Action, Permission, Rights, StreamMatch
 from ._tickets import TicketOffice
 from ._verifying import TokenVerifier
 
 __all__ = [
+    "DEFAULT_LIFETIME",
     "DETAIL_TYPE",
     "Action",
     "InvalidTokenError",

@@ -25,6 +25,8 @@ from ._moments import MOST_SECONDS
 from ._rights import Action, Permission, StreamMatch
 
 DEFAULT_LIFETIME = timedelta(minutes=15)
+"""How long a token is valid unless the call says otherwise."""
+
 _GIVEN = tuple(action for action in Action if action is not Action.WRITE)
 
 

@@ -20,7 +20,6 @@ from streamq._settings import load_settings
 from ._durations import duration
 from ._terminal import Table, needs_extra, show_json, show_notice, show_table, stdout
 
-_DEFAULT_LIFETIME = timedelta(minutes=15)
 _MOMENTS = ("exp", "iat", "nbf")
 
 token = typer.Typer(name="token")
@@ -97,11 +96,11 @@ def new(
         str | None, typer.Option(help="Tenant of the streams.", show_default="STREAMQ_TENANT")
     ] = None,
     lifetime: Annotated[
-        timedelta,
+        timedelta | None,
         typer.Option(
             "--for", parser=duration, metavar="DURATION", help="Valid for.", show_default="15m"
         ),
-    ] = _DEFAULT_LIFETIME,
+    ] = None,
 ) -> None:
     """Make a token, and print it.
 
@@ -112,7 +111,7 @@ def new(
       curl -H "Authorization: Bearer $(streamq token new --stream a)" http://127.0.0.1:8330/events/a
     """
     with needs_extra("gateway"):
-        from streamq.access import mint_token
+        from streamq.access import DEFAULT_LIFETIME, mint_token
     named = [each for each in (stream, workflow, prefix) if each is not None]
     if len(named) + every != 1:
         raise ConfigurationError("give one of --stream, --workflow, --prefix and --all")
@@ -125,7 +124,7 @@ def new(
             actions=_actions(action or ["read,cancel"]),
             subject=subject,
             tenant=tenant,
-            lifetime=lifetime,
+            lifetime=DEFAULT_LIFETIME if lifetime is None else lifetime,
         )
     )
 

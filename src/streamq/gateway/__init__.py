@@ -5,7 +5,7 @@
 
 From the outside in:
 
-* ``_app``: the application. ``_access``: from which sites requests may come.
+* ``_app``: the application. ``_sites``: from which sites requests may come.
 * ``_routes``: which request goes to which handler. ``_handlers/``: the answers, a module for each
   kind; ``_parameters``: what they read of a request. ``_authority``,
   ``_credentials``: what a request may do.

@@ -17,7 +17,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue
 
-from ._access import MOUNTED, AccessGuard, SiteRules
 from ._clients import GatewayLimitError
 from ._credentials import HTTPS, hide_tickets
 from ._error_handlers import ERROR_HANDLERS
@@ -28,6 +27,7 @@ from ._loops import LoopGateways
 from ._opening import CLIENT_GONE, ClientGoneError, enter_unless_gone
 from ._options import GatewayOptions
 from ._routes import routes
+from ._sites import MOUNTED, SiteGuard, SiteRules
 from ._tenant_converters import settings_of_tenant
 
 _logger = gateway_logger()
@@ -125,22 +125,22 @@ def build_app(
     settings_of_tenant(chosen, chosen.tenant)  # raises if the data converters are not readable
     gateway = Gateway(queue, chosen, options or GatewayOptions.from_settings(chosen))
     gateways = LoopGateways(gateway)
-    access = SiteRules.of(
+    site_rules = SiteRules.of(
         _listed(chosen.gateway_hosts) if hosts is None else hosts,
         _listed(chosen.gateway_origins) if origins is None else origins,
         chosen.gateway_host,
     )
     needs_tokens = gateway.authority.needs_tokens
-    middleware = [Middleware(AccessGuard, access=access, needs_tokens=needs_tokens)]
-    if access.origins:
+    middleware = [Middleware(SiteGuard, rules=site_rules, needs_tokens=needs_tokens)]
+    if site_rules.origins:
         middleware.append(
             Middleware(
                 CORSMiddleware,
-                allow_origins=sorted(access.origins),
+                allow_origins=sorted(site_rules.origins),
                 allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["Authorization", "Last-Event-ID"],
                 # Any page at all could otherwise read with the cookie of whoever opens it.
-                allow_credentials=access.origins == access.named_origins,
+                allow_credentials=site_rules.origins == site_rules.named_origins,
                 expose_headers=["WWW-Authenticate", "Retry-After"],
             )
         )
@@ -157,7 +157,7 @@ def build_app(
         middleware=middleware,
         exception_handlers=ERROR_HANDLERS,
     )
-    app.state.site_rules = access
+    app.state.site_rules = site_rules
     app.state.gateway = gateway
     app.state.gateways = gateways
     return app

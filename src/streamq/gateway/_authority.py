@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 from starlette.requests import Request
 
-from streamq._errors import ConfigurationError, StreamqError
+from streamq._errors import ConfigurationError, StreamNotFoundError, StreamqError
 from streamq._events import StreamId
 from streamq._settings import Settings
 from streamq.access import (
@@ -152,6 +152,17 @@ def _own_url(request: Request) -> str:
     if own.get(HTTPS):
         own["scheme"] = "https"
     return str(Request(own).base_url)
+
+
+def check_visible(rights: Rights, action: Action, stream: StreamId) -> None:
+    """Check that a request may do something with a stream, which need not exist.
+
+    Raises:
+        StreamNotFoundError: The request may not know of it.
+        InsufficientScopeError: It may know of it, and may not do this with it.
+    """
+    if visible_stream(rights, action, stream) != stream:
+        raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
 
 
 def visible_stream(rights: Rights, action: Action, stream: StreamId) -> StreamId:

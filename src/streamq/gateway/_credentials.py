@@ -15,8 +15,8 @@ from starlette.types import Scope
 from streamq._loopback import is_loopback
 from streamq.access import InvalidTokenError
 
-from ._access import SiteRules, host_of, is_bearer
 from ._error_responses import MissingTokenError
+from ._sites import SiteRules, host_of, is_bearer
 
 SECURE_COOKIE = "__Secure-streamq"
 """Name of the cookie by HTTPS; browsers take one of this name from nowhere else."""

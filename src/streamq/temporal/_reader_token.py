@@ -17,8 +17,6 @@ from streamq._settings import Settings, load_settings
 from ._find_name import find_stream_name
 from ._names import DEFAULT_TOPIC
 
-_LIFETIME = timedelta(minutes=15)
-
 
 @dataclass(frozen=True, slots=True)
 class ReaderToken:
@@ -52,7 +50,7 @@ async def reader_token(
     *,
     subject: str,
     actions: Collection[str] = ("read",),
-    lifetime: timedelta = _LIFETIME,
+    lifetime: timedelta | None = None,
     client: Client | None = None,
     settings: Settings | None = None,
 ) -> ReaderToken:
@@ -69,7 +67,7 @@ async def reader_token(
         subject: Who gets the token, for quotas, revocation and logs.
         actions: What it permits; by default less than :func:`streamq.access.mint_token` does,
             which gives ``cancel``, too.
-        lifetime: How long it is valid.
+        lifetime: How long it is valid; by default as :func:`streamq.access.mint_token` has it.
         client: A client of the workflow's namespace; needed with an id.
         settings: By default the configured ones.
 
@@ -77,15 +75,17 @@ async def reader_token(
         ConfigurationError: No key is configured, or an argument cannot be used.
         StreamqError: As for :func:`find_stream_name`.
     """
-    from streamq.access import mint_token  # needs the extra `gateway`, which workers need not have
+    # They need the extra `gateway`, which workers need not have.
+    from streamq.access import DEFAULT_LIFETIME, mint_token
 
+    valid = DEFAULT_LIFETIME if lifetime is None else lifetime
     chosen = settings or load_settings()
     name = await find_stream_name(execution, topic, client=client, settings=chosen)
     token = mint_token(
         prefix=name.rpartition("/")[0],
         subject=subject,
         actions=actions,
-        lifetime=lifetime,
+        lifetime=valid,
         settings=chosen,
     )
-    return ReaderToken(chosen.tenant, name, token, lifetime.total_seconds())
+    return ReaderToken(chosen.tenant, name, token, valid.total_seconds())

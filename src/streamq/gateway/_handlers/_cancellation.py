@@ -16,7 +16,7 @@ from streamq._errors import StreamNotFoundError
 from streamq._events import StreamId
 from streamq._executions import execution_of
 from streamq.access import Action, Rights
-from streamq.gateway._authority import visible_stream
+from streamq.gateway._authority import check_visible
 from streamq.gateway._cancel_tenants import cancelling_tenants, check_cancels_for
 from streamq.gateway._clients import Client
 from streamq.gateway._error_responses import HEADERS
@@ -40,8 +40,7 @@ async def cancel_producer(request: Request, asked: StreamId, rights: Rights) -> 
     Nothing is cancelled for a stream that has ended, nor for a tenant whose workflows the namespace
     may not have, nor, where several share it, for a stream that is not there.
     """
-    if visible_stream(rights, Action.CANCEL, asked) != asked:
-        raise StreamNotFoundError(f"there is no stream {asked}", stream=str(asked))
+    check_visible(rights, Action.CANCEL, asked)
     wait = request.query_params.get("wait")
     wait_seconds = _WAIT_SECONDS if wait is None else number("wait", wait, _MAX_WAIT_SECONDS)
     gateway = gateway_of(request)

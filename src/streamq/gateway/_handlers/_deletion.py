@@ -8,11 +8,10 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from streamq._errors import StreamNotFoundError
 from streamq._events import StreamId
 from streamq.access import Action, Rights
 from streamq.calling import _calls as calling
-from streamq.gateway._authority import visible_stream
+from streamq.gateway._authority import check_visible
 from streamq.gateway._error_responses import HEADERS
 from streamq.gateway._loops import gateway_of
 from streamq.opening._open import retry_policy
@@ -23,8 +22,7 @@ async def delete_stream(request: Request, asked: StreamId, rights: Rights) -> Re
 
     One that the request may not know of is not there: the answer depends on its rights alone.
     """
-    if visible_stream(rights, Action.DELETE, asked) != asked:
-        raise StreamNotFoundError(f"there is no stream {asked}", stream=str(asked))
+    check_visible(rights, Action.DELETE, asked)
     gateway = gateway_of(request)
     async with gateway.questions.ask(gateway.client_of(request.scope, rights)) as queue:
         retry = retry_policy(gateway.brief_settings, queue, asked)

@@ -10,7 +10,6 @@ import time
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from streamq.gateway._access import SiteRules
 from streamq.gateway._credentials import SECURE_COOKIE, brought_credential, cookie_name
 from streamq.gateway._error_responses import (
     HEADERS,
@@ -19,6 +18,7 @@ from streamq.gateway._error_responses import (
     SessionsOffError,
 )
 from streamq.gateway._loops import gateway_of
+from streamq.gateway._sites import SiteRules
 
 _MOST_COOKIE_BYTES = 4_000  # browsers take 4,096 for name, value and attributes
 

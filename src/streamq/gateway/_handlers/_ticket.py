@@ -10,10 +10,9 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from streamq._errors import StreamNotFoundError
 from streamq._events import StreamId
 from streamq.access import Action, Rights
-from streamq.gateway._authority import visible_stream
+from streamq.gateway._authority import check_visible
 from streamq.gateway._error_responses import (
     HEADERS,
     BadRequestError,
@@ -33,8 +32,7 @@ async def send_ticket(request: Request, asked: StreamId, rights: Rights) -> Resp
         )
     if rights.subject is None:
         raise MissingTokenError("a ticket needs a token in the header Authorization")
-    if visible_stream(rights, Action.READ, asked) != asked:
-        raise StreamNotFoundError(f"there is no stream {asked}", stream=str(asked))
+    check_visible(rights, Action.READ, asked)
     try:
         ticket, seconds = office.issue(rights, asked)
     except ValueError as exc:

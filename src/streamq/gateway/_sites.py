@@ -54,7 +54,7 @@ class SiteRules:
 
     @classmethod
     def of(cls, hosts: Collection[str], origins: Collection[str], bound: str) -> SiteRules:
-        """Return the access for configured values.
+        """Return the rules for configured values.
 
         Args:
             hosts: Configured names, besides this machine's own.
@@ -115,18 +115,18 @@ class SiteRules:
         return origin is not None and origin.lower().partition("://")[2] == host.lower()
 
 
-class AccessGuard:
+class SiteGuard:
     """Middleware that refuses what :class:`SiteRules` does not allow, with 421 or 403.
 
     Args:
         app: The application.
-        access: What is allowed.
+        rules: What is allowed.
         needs_tokens: Whether the application verifies the token of each request that has one.
     """
 
-    def __init__(self, app: ASGIApp, access: SiteRules, *, needs_tokens: bool) -> None:
+    def __init__(self, app: ASGIApp, rules: SiteRules, *, needs_tokens: bool) -> None:
         self._app = app
-        self._access = access
+        self._rules = rules
         self._needs_tokens = needs_tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,10 +135,10 @@ class AccessGuard:
         await (self._app if refusal is None else refusal)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
-        access, headers = self._access, Headers(scope=scope)
+        rules, headers = self._rules, Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         is_mounted = scope.get(MOUNTED, False)
-        if host and (access.checks_mounted or not is_mounted) and not access.allows_host(host):
+        if host and (rules.checks_mounted or not is_mounted) and not rules.allows_host(host):
             return _refused(
                 421,
                 "host_not_allowed",
@@ -147,8 +147,8 @@ class AccessGuard:
                 "STREAMQ_GATEWAY_HOSTS, or create_app(hosts=...)",
             )
         if origin is not None:
-            leaves_cors = is_mounted and not access.origins
-            is_allowed = leaves_cors or access.allows_origin(origin, host)
+            leaves_cors = is_mounted and not rules.origins
+            is_allowed = leaves_cors or rules.allows_origin(origin, host)
             if is_allowed and self._may_change(scope["method"], headers):
                 return None
             return _refused(
@@ -179,7 +179,7 @@ class AccessGuard:
         if self._needs_tokens and any(map(is_bearer, headers.getlist("authorization"))):
             return True
         is_of_browser = "origin" in headers or "sec-fetch-site" in headers
-        return not is_of_browser or self._access.is_own_page(headers)
+        return not is_of_browser or self._rules.is_own_page(headers)
 
 
 def is_bearer(authorization: str) -> bool:
