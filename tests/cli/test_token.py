@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import stat
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from .command import Inside
+from streamq import load_settings
+from streamq.access import mint_token
+
+from .command import DATABASE, Inside
 
 
 def test_a_key_a_token_and_what_it_permits(inside: Inside, tmp_path: Path) -> None:
@@ -94,6 +98,7 @@ def test_what_is_wrong_is_named(
 def test_a_token_is_revoked(inside: Inside, tmp_path: Path) -> None:
     """By itself, by its id, or with all others of its subject."""
     variables = {"STREAMQ_TOKEN_KEY": "s" * 40, "STREAMQ_BACKEND": "sqlite"}
+    _begin_database(tmp_path)
     made = inside.run("token", "new", "--all", env=variables)
     (tmp_path / "token.txt").write_text(f"Bearer {made.out}")
     for arguments in (
@@ -105,6 +110,7 @@ def test_a_token_is_revoked(inside: Inside, tmp_path: Path) -> None:
         done = inside.run("token", "revoke", *arguments, env=variables)
         assert (done.code, done.out) == (0, ""), done.err
         assert "within 2 s" in done.err
+        assert f"backend sqlite, file {tmp_path / DATABASE}" in done.err
         assert "tenant default, issuer streamq" in done.err
         assert arguments[0] != "--subject" or "subject ada" in done.err
     tenant = inside.run("token", "revoke", "--subject", "ada", "--tenant", "acme", env=variables)
@@ -118,6 +124,39 @@ def test_a_token_is_revoked(inside: Inside, tmp_path: Path) -> None:
     assert (nobodys.code, "no issuer is configured" in nobodys.err) == (2, True)
     from_stdin = inside.run("token", "revoke", "--token-file", "-", env=variables)
     assert from_stdin.code == 2
+
+
+def test_nothing_is_revoked_where_no_gateway_reads(inside: Inside, tmp_path: Path) -> None:
+    """In another directory the file is another one: an answer of success would be a lie."""
+    variables = {"STREAMQ_TOKEN_KEY": "s" * 40, "STREAMQ_BACKEND": "sqlite"}
+    for path in (DATABASE, Path("nowhere/x.db")):
+        variables["STREAMQ_SQLITE_PATH"] = str(path)
+        failed = inside.run("token", "revoke", "--subject", "ada", env=variables)
+        assert (failed.code, failed.out) == (2, "")
+        assert f"file {tmp_path / path} of backend sqlite does not exist" in failed.err
+        assert not (tmp_path / path.parent).exists()
+
+
+def test_a_refused_token_is_explained(inside: Inside) -> None:
+    """What it states is shown only if its issuer has signed it."""
+    key, other = "s" * 40, "t" * 40
+    settings = load_settings(token_key=key, backend="memory")
+    stale = mint_token(
+        every=True, subject="ada", lifetime=timedelta(microseconds=1), settings=settings
+    )
+    failed = inside.run("token", "show", stale, env={"STREAMQ_TOKEN_KEY": key})
+    assert (failed.code, "expired" in failed.err) == (2, True)
+    assert "ada" in failed.out
+    as_json = inside.run("token", "show", "--json", stale, env={"STREAMQ_TOKEN_KEY": key})
+    assert json.loads(as_json.out)["claims"]["sub"] == "ada"
+    forged = inside.run("token", "show", stale, env={"STREAMQ_TOKEN_KEY": other})
+    assert (forged.code, forged.out) == (2, "")
+
+
+def _begin_database(directory: Path) -> None:
+    """Make the file of the backend, empty, as where a gateway has begun."""
+    (directory / DATABASE).parent.mkdir()
+    (directory / DATABASE).touch()
 
 
 @pytest.mark.parametrize(
@@ -143,6 +182,7 @@ def test_what_cannot_be_revoked(
 ) -> None:
     """Nothing was revoked then, and the reason says what to give instead."""
     variables = {"STREAMQ_TOKEN_KEY": "s" * 40, "STREAMQ_BACKEND": "sqlite", **changed}
+    _begin_database(inside.directory)
     failed = inside.run("token", "revoke", *arguments, env=variables)
     assert failed.code == 2
     assert why in failed.err

@@ -73,6 +73,28 @@ class TokenVerifier:
         algorithm, key_id = _named_key(header, issuer)
         keys = await issuer.keys.find(key_id, algorithm)
         _check_signature(token, payload, keys[:_MOST_TRIED_KEYS], algorithm)
+        try:
+            return self._signed_rights(claims, issuer)
+        except InvalidTokenError as exc:
+            exc.claims = claims
+            raise
+
+    @property
+    def issuers(self) -> Collection[Issuer]:
+        """The issuers."""
+        return self._issuers.values()
+
+    def twin(self) -> TokenVerifier:
+        """Return another one for another event loop: same issuers, and keys as they are now."""
+        issuers = [replace(each, keys=each.keys.twin()) for each in self._issuers.values()]
+        return TokenVerifier(issuers, self._clock)
+
+    async def aclose(self) -> None:
+        """Release the connections to issuers. Idempotent."""
+        await close_all(*(issuer.keys.aclose for issuer in self._issuers.values()))
+
+    def _signed_rights(self, claims: Mapping[str, Any], issuer: Issuer) -> Rights:
+        """Return the rights of a token whose signature is good."""
         issued_at, expires_at = self._checked_times(claims, issuer)
         _check_audience(claims, issuer)
         tenant = issuer.tenant_of(claims)
@@ -90,20 +112,6 @@ class TokenVerifier:
             issued_at=issued_at,
             expires_at=expires_at,
         )
-
-    @property
-    def issuers(self) -> Collection[Issuer]:
-        """The issuers."""
-        return self._issuers.values()
-
-    def twin(self) -> TokenVerifier:
-        """Return another one for another event loop: same issuers, and keys as they are now."""
-        issuers = [replace(each, keys=each.keys.twin()) for each in self._issuers.values()]
-        return TokenVerifier(issuers, self._clock)
-
-    async def aclose(self) -> None:
-        """Release the connections to issuers. Idempotent."""
-        await close_all(*(issuer.keys.aclose for issuer in self._issuers.values()))
 
     def _issuer_of(self, claims: Mapping[str, Any]) -> Issuer:
         """Return whose token it claims to be; nothing is verified yet."""

@@ -174,7 +174,14 @@ async def examine_token(settings: Settings, issuers: Sequence[Issuer], token: st
     try:
         rights = await verifier.verify(token)
     except StreamqError as exc:
-        return [Finding(subject, False, str(exc), "`streamq token show` has more about it")]
+        return [
+            Finding(
+                subject,
+                False,
+                str(exc),
+                "get a new one; `streamq token show` shows its claims if its signature is good",
+            )
+        ]
     finally:
         await verifier.aclose()
     left = timedelta(seconds=round((rights.expires_at or 0.0) - time.time()))

@@ -36,8 +36,16 @@ def database(settings: Settings) -> Path | None:
 
 def location(settings: Settings) -> str:
     """Return the location that is searched for streams, for messages."""
+    return _with_file(f"backend {settings.backend}, tenant {settings.tenant}", settings)
+
+
+def backend_place(settings: Settings) -> str:
+    """Return where the backend stores everything, whatever the tenant, for messages."""
+    return _with_file(f"backend {settings.backend}", settings)
+
+
+def _with_file(where: str, settings: Settings) -> str:
     found = database(settings)
-    where = f"backend {settings.backend}, tenant {settings.tenant}"
     return where if found is None else f"{where}, file {found}"
 
 

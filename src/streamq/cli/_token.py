@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +19,8 @@ from streamq._settings import load_settings
 
 from ._durations import duration
 from ._terminal import Table, needs_extra, show_json, show_notice, show_table, stdout
+
+_MOMENTS = ("exp", "iat", "nbf")
 
 token = typer.Typer(name="token")
 
@@ -135,13 +140,15 @@ def show(
 
     This asks no backend. Whether it was revoked says `streamq doctor gateway --token-file FILE`.
 
+    Of one that is refused although its signature is good, the claims are shown, too.
+
     \b
     Examples:
       streamq token new --all | streamq token show
       streamq token show --json < token.txt
     """
     with needs_extra("gateway"):
-        from streamq.access import Rights, TokenVerifier, configured_issuers
+        from streamq.access import InvalidTokenError, Rights, TokenVerifier, configured_issuers
     issuers = configured_issuers(load_settings())
     if not issuers:
         raise ConfigurationError(
@@ -157,7 +164,12 @@ def show(
         finally:
             await verifier.aclose()
 
-    rights = asyncio.run(verified())
+    try:
+        rights = asyncio.run(verified())
+    except InvalidTokenError as exc:
+        if exc.claims is not None:
+            _show_claims(exc.claims, as_json=as_json)
+        raise
     show_notice(
         "whether it was revoked was not looked at: `streamq doctor gateway --token-file FILE` does"
     )
@@ -189,6 +201,21 @@ def show(
     for name, value in facts.items():
         about.add_row(name, str(value))
     show_table(about, stdout())
+    show_table(table, stdout())
+
+
+def _show_claims(claims: Mapping[str, Any], *, as_json: bool) -> None:
+    """Show what a token states that is refused."""
+    if as_json:
+        show_json({"is_refused": True, "claims": dict(claims)})
+        return
+    table = Table("claim", "value")
+    for name, value in claims.items():
+        shown = json.dumps(value) if isinstance(value, list | dict) else str(value)
+        if name in _MOMENTS:
+            with contextlib.suppress(TypeError, ValueError, OverflowError, OSError):
+                shown = datetime.fromtimestamp(value, UTC).isoformat(timespec="seconds")
+        table.add_row(name, shown)
     show_table(table, stdout())
 
 

@@ -11,6 +11,7 @@ import typer
 from streamq._errors import ConfigurationError
 from streamq._settings import load_settings
 
+from ._lookup import backend_place, missing_database
 from ._terminal import needs_extra, run_async, show_notice
 
 
@@ -69,6 +70,12 @@ def revoke(
     settings = load_settings()
 
     async def work() -> int:
+        if (missing := missing_database(settings)) is not None:
+            raise ConfigurationError(
+                f"nothing was revoked: file {missing} of backend {settings.backend} does not "
+                "exist, so no gateway reads it; a relative STREAMQ_SQLITE_PATH is resolved from "
+                "this directory: run this where the gateway runs, or give the path from the root"
+            )
         if subject is not None:
             revocation = await revoke_subject(
                 subject,
@@ -87,9 +94,9 @@ def revoke(
                 settings=settings,
             )
         show_notice(
-            f"revoked {revocation.concerns}, if there are any: gateways that reach the backend "
-            "refuse them within 2 s, others refuse all tokens after "
-            f"{settings.gateway_revocation_seconds:g} s"
+            f"revoked {revocation.concerns}, if there are any ({backend_place(settings)}): "
+            "gateways that reach this backend refuse them within 2 s, others refuse all tokens "
+            f"after {settings.gateway_revocation_seconds:g} s"
         )
         return 0
 
