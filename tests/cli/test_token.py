@@ -38,6 +38,8 @@ def test_a_key_a_token_and_what_it_permits(inside: Inside, tmp_path: Path) -> No
     )
     assert "chat-7" in table.out
     assert "cancel, read" in table.out
+    for each in (shown, table):
+        assert "doctor gateway --token-file" in each.err
 
 
 def test_actions_are_listed_or_repeated(inside: Inside) -> None:

@@ -136,7 +136,9 @@ def show(
     ] = "-",
     as_json: Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")] = False,
 ) -> None:
-    """Verify a token as the gateway would, and show what it permits.
+    """Verify a token as the gateway would, save whether it was revoked; show what it permits.
+
+    This asks no backend. Whether it was revoked says `streamq doctor gateway --token-file FILE`.
 
     Of one that is refused although its signature is good, the claims are shown, too.
 
@@ -168,6 +170,9 @@ def show(
         if exc.claims is not None:
             _show_claims(exc.claims, as_json=as_json)
         raise
+    show_notice(
+        "whether it was revoked was not looked at: `streamq doctor gateway --token-file FILE` does"
+    )
     expires = datetime.fromtimestamp(rights.expires_at or 0, UTC).isoformat(timespec="seconds")
     permissions = [
         {
