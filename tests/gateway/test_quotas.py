@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from httpx_sse import aconnect_sse
 
 from streamq import Settings, load_settings, open_writer
 from streamq.access import Action, mint_token, new_secret
+from streamq.gateway._clients import Client
+from streamq.gateway._handlers import _story
 from streamq.testing import Block
 
 from .served import Serve, Served, WatchedQueue, eventually
@@ -35,7 +38,10 @@ catch_ups = 1
 [tenants.slow]
 bytes_per_second = 64_000
 
-[subjects.ada]
+[tenants.slower]
+bytes_per_second = 1_000
+
+[tenants.one.subjects.ada]
 connections = 1
 """
 
@@ -47,9 +53,13 @@ def settings(tmp_path: Path) -> Settings:
     return load_settings(backend="memory", retry_seconds=0.05, token_key=KEY, quotas=path)
 
 
-def bearer(settings: Settings, tenant: str, subject: str = "bob") -> dict[str, str]:
+def bearer(
+    settings: Settings,
+    tenant: str,
+    subject: str = "bob",
+    actions: Sequence[Action] = (Action.READ, Action.LIST),
+) -> dict[str, str]:
     settings = settings.model_copy(update={"tenant": tenant})
-    actions = [Action.READ, Action.LIST]
     token = mint_token(every=True, subject=subject, actions=actions, settings=settings)
     return {"Authorization": f"Bearer {token}"}
 
@@ -195,3 +205,62 @@ async def test_bytes_of_a_tenant_are_delayed(
     assert answer.text.count("event: chunk") == 25
     assert "event: end" in answer.text
     assert answer.text.count("\n: ") + answer.text.count("\n:\n") >= 2
+
+
+async def write_long(queue: WatchedQueue, settings: Settings, tenant: str) -> None:
+    """Write a stream of 250 kB that has not ended."""
+    tenant_settings = settings.model_copy(update={"tenant": tenant})
+    writer = await open_writer("a", queue=queue, settings=tenant_settings)
+    for _ in range(25):
+        await writer.send_chunk("x" * 10_000)
+    await writer.aclose()
+
+
+async def test_a_delayed_client_learns_that_its_stream_was_deleted(
+    start: Serve, queue: WatchedQueue, settings: Settings
+) -> None:
+    """The debt is minutes; text that was deleted must not come when it is paid."""
+    await write_long(queue, settings, "slower")
+    served = await start()
+    headers = bearer(settings, "slower", actions=[Action.READ, Action.DELETE])
+    seen = b""
+    async with (
+        asyncio.timeout(30),
+        served.client.stream("GET", "/events/a", headers=headers) as answer,
+    ):
+        deleted = False
+        async for data in answer.aiter_bytes():
+            seen += data
+            if b"event: chunk" in seen and not deleted:
+                deleted = True
+                assert (await served.client.delete("/streams/a", headers=headers)).is_success
+    assert b"stream_not_found" in seen
+    assert seen.count(b"event: chunk") < 25
+
+
+async def test_stories_count_as_events_do(
+    start: Serve, queue: WatchedQueue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a story would be the way around the quota. Nothing is lost: the next page goes on."""
+    monkeypatch.setattr(_story, "_PAGE_SECONDS", 0.3)
+    await write_long(queue, settings, "slower")
+    served = await start()
+    headers = bearer(settings, "slower")
+    first = (await served.client.get("/story/a", headers=headers)).json()
+    assert 0 < len(first["chunks"]) < 25
+    assert not first["is_complete"]
+    path = f"/story/a?after={first['after']}"
+    second = (await served.client.get(path, headers=headers)).json()
+    assert (second["chunks"], second["after"]) == ([], first["after"])
+
+
+async def test_a_gateway_goes_on_without_its_file_of_quotas(
+    start: Serve, settings: Settings
+) -> None:
+    """A further event loop begins while the file is being written."""
+    gateway = (await start()).gateway
+    assert settings.quotas is not None
+    settings.quotas.write_text("[tenant")
+    client = Client("192.0.2.1", "listed")
+    for each in (gateway.twin(), gateway):
+        assert [each.most for each in each.quotas.allowances("lists")(client)] == [1]

@@ -23,7 +23,7 @@ attempt_bytes = 2_000
 [subject]
 connections = 3
 
-[subjects."ada@example.org"]
+[tenants.acme.subjects."ada@example.org"]
 lists = 1
 """
 
@@ -44,15 +44,17 @@ def test_a_single_tenant_has_the_rest_of_all_tenants(path: Path) -> None:
     acme, other = quotas.of_tenant("acme"), quotas.of_tenant("other")
     assert (acme.connections, acme.writers, acme.attempt_bytes) == (5, 50, 2_000)
     assert (other.connections, other.writers, other.attempt_bytes) == (100, 50, None)
-    ada, bob = quotas.of_subject("ada@example.org"), quotas.of_subject("bob")
+    ada, bob = (quotas.of_subject("acme", each) for each in ("ada@example.org", "bob"))
     assert (ada.connections, ada.lists) == (3, 1)
     assert (bob.connections, bob.lists) == (3, None)
+    theirs = quotas.of_subject("other", "ada@example.org")  # another tenant may name anybody so
+    assert (theirs.connections, theirs.lists) == (3, None)
 
 
 def test_without_a_file_nothing_is_bounded() -> None:
     quotas = load_quotas(load_settings())
     assert not any(quotas.of_tenant("a").model_dump().values())
-    assert set(quotas.of_subject("a").model_dump().values()) == {None}
+    assert set(quotas.of_subject("a", "a").model_dump().values()) == {None}
 
 
 def test_a_file_that_was_replaced_is_read_again(path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
+import os
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from streamq import (
     QuotaError,
     Settings,
     StreamId,
+    StreamWriter,
     load_settings,
     open_writer,
 )
@@ -22,7 +26,8 @@ from streamq.driver import ChunkQueue, QueueOptions
 from streamq.memory import MemoryDriver, MemorySettings
 from streamq.quotas import Throttle
 from streamq.quotas import _writers as writers
-from streamq.testing import FaultyQueue
+from streamq.quotas._writers import WriterQuota
+from streamq.testing import FaultyQueue, run_in_virtual_time
 
 Limited = Callable[[str], Settings]
 
@@ -65,7 +70,7 @@ async def test_a_tenant_has_as_many_writers_as_its_quota(
             pass
     found = [info.stream.name async for info in queue.streams(settings.tenant)]
     assert sorted(found) == ["a", "b", "c"]
-    assert settings.tenant not in writers._tenants
+    assert settings.tenant not in writers._process.tenants
 
 
 async def test_a_writer_that_cannot_be_opened_takes_no_place(
@@ -95,26 +100,120 @@ async def test_an_attempt_sends_as_much_as_its_quota(queue: ChunkQueue, limited:
     assert writer.statistics().chunk_bytes == 10
 
 
-async def test_more_than_the_rate_is_delayed(queue: ChunkQueue, limited: Limited) -> None:
-    """Nothing is lost or refused. A second's worth may be stored at once."""
+Paced = Callable[[Callable[[ChunkQueue, Settings], Coroutine[Any, Any, None]]], float]
+
+
+@pytest.fixture
+def paced(limited: Limited, monkeypatch: pytest.MonkeyPatch) -> Paced:
+    """Return a function that runs writers of a tenant with 100 kB/s in virtual time.
+
+    It returns the seconds that they took. What is stored is some hundred bytes more than the text.
+    """
     settings = limited("written_bytes_per_second = 100_000")
-    begun = time.monotonic()
-    async with open_writer("a", queue=queue, settings=settings) as writer:
-        for _ in range(15):
-            await writer.send_chunk("x" * 10_000)
+
+    def paced(write: Callable[[ChunkQueue, Settings], Coroutine[Any, Any, None]]) -> float:
+        async def run() -> float:
+            clock = asyncio.get_running_loop().time
+            monkeypatch.setattr(writers, "Throttle", partial(Throttle, clock=clock))
+            options = QueueOptions(ttl=timedelta(days=1))
+            memory = MemorySettings(store=uuid.uuid4().hex)
+            async with await MemoryDriver.open(options, memory) as queue:
+                begun = clock()
+                await write(queue, settings)
+                return clock() - begun
+
+        return run_in_virtual_time(run)
+
+    return paced
+
+
+def test_more_than_the_rate_is_delayed(paced: Paced) -> None:
+    """Nothing is lost or refused. A second's worth is stored at once."""
+
+    async def write(queue: ChunkQueue, settings: Settings) -> None:
+        async with open_writer("a", queue=queue, settings=settings) as writer:
+            for _ in range(50):
+                await writer.send_chunk("x" * 10_000)
+                await writer.flush()
+        assert writer.statistics().durable_chunks == 50
+
+    assert 3.8 < paced(write) < 4.1
+
+
+def test_writers_of_a_tenant_share_its_rate(paced: Paced) -> None:
+    """A tenant gets no more by dividing its work, at once or one after the other."""
+
+    async def write(queue: ChunkQueue, settings: Settings) -> None:
+        async def one(name: str) -> None:
+            async with open_writer(name, queue=queue, settings=settings) as writer:
+                await writer.send_chunk("x" * 10_000)
+                await writer.flush()
+
+        await asyncio.gather(*(one(f"a-{i}") for i in range(40)))
+        for i in range(10):
+            await one(f"b-{i}")
+
+    assert 3.8 < paced(write) < 4.3
+
+
+def test_a_slow_tenant_gets_its_endings(paced: Paced) -> None:
+    """Readers must not wait for the end of a producer that has failed, for as long as its debt."""
+    endings: dict[str, Callable[[StreamWriter[str]], Coroutine[Any, Any, None]]] = {
+        "failed": lambda writer: writer.fail("broken"),
+        "cancelled": lambda writer: writer.cancel(),
+        "finished": lambda writer: writer.finish(),
+        "left": lambda writer: writer.aclose(),
+    }
+
+    async def write(queue: ChunkQueue, settings: Settings) -> None:
+        async with open_writer("first", queue=queue, settings=settings) as first:
+            await first.send_chunk("x" * 1_000_000)
+            await first.flush()
+        for name, end in endings.items():
+            writer = await open_writer(name, queue=queue, settings=settings)
+            await writer.send_chunk("y" * 10_000)
+            await asyncio.sleep(0.01)  # it waits for its turn
+            await end(writer)
+            await writer.aclose()
+            assert (writer.durable_position, writer.is_sealed) == (1, name != "left")
+
+    assert paced(write) < 0.5
+
+
+def test_what_is_not_stored_is_not_counted(paced: Paced) -> None:
+    """A writer that is abandoned while it waits gives back what it has booked."""
+
+    async def write(queue: ChunkQueue, settings: Settings) -> None:
+        async with open_writer("a", queue=queue, settings=settings) as writer:
+            await writer.send_chunk("x" * 300_000)
             await writer.flush()
-    assert time.monotonic() - begun >= 0.3  # 150 kB are 1.5 s, of which the first second is free
-    assert writer.statistics().durable_chunks == 15
+            left = await open_writer("b", queue=queue, settings=settings)
+            await left.send_chunk("x" * 500_000)
+            await asyncio.sleep(0.1)
+            left._sender.abandon()
+            await writer.send_chunk("x")
+            await writer.flush()
+
+    assert 1.5 < paced(write) < 2.5
 
 
-async def test_writers_of_a_tenant_share_its_rate(queue: ChunkQueue, limited: Limited) -> None:
-    """A tenant gets no more by dividing its work, or by opening its streams again."""
-    settings = limited("written_bytes_per_second = 100_000")
-    begun = time.monotonic()
-    for name in "abcd":  # 2 s, of which the first is free, and the last writer delays nothing
-        async with open_writer(name, queue=queue, settings=settings) as writer:
-            await writer.send_chunk("x" * 50_000)
-    assert time.monotonic() - begun >= 0.2
+def test_a_child_has_none_of_its_parents_writers(limited: Limited) -> None:
+    """A worker that forks must not count what only its parent has."""
+    settings = limited("writers = 1")
+    stream = StreamId(settings.tenant, "a")
+    WriterQuota.take(stream, settings)
+    with pytest.raises(QuotaError):
+        WriterQuota.take(stream, settings)
+    with writers._process.lock:
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                WriterQuota.take(stream, settings)
+                code = 0
+            finally:
+                os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 async def left(queue: ChunkQueue, stream: StreamId) -> float:
@@ -156,10 +255,13 @@ async def test_a_quota_makes_nothing_last_longer(queue: ChunkQueue, limited: Lim
         assert await left(queue, StreamId(settings.tenant, "long/a")) <= 300
 
 
-def test_a_throttle_is_held_on_average() -> None:
-    """Pieces larger than a second's worth are delayed as long as they deserve."""
-    throttle = Throttle(1_000)
-    assert throttle.delay == 0
-    throttle.spend(1_000)
-    throttle.spend(10_000)
-    assert 9 < throttle.delay <= 10
+def test_a_throttle_spaces_what_is_booked() -> None:
+    """Whoever books later waits longer; pieces larger than a second's worth count in full."""
+    throttle = Throttle(1_000, clock=lambda: 0.0)
+    assert throttle.is_idle
+    assert [throttle.book(500) for _ in range(4)] == [0, 0, 0, 0.5]
+    assert throttle.book(10_000) == 1.0
+    assert throttle.book(1) == 11.0
+    throttle.refund(10_001)
+    assert throttle.book(1) == 1.0
+    assert not throttle.is_idle

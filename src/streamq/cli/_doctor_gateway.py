@@ -85,8 +85,9 @@ def _exposure(
     subject, host = "who reaches it", settings.gateway_host
     if where == _THIS_MACHINE:
         return Finding(subject, True, f"{host}: {where} only, and a proxy on it")
-    if needs_tokens and not permitted:
-        return Finding(subject, True, f"{host}: {where}, with a token")
+    if not permitted:
+        with_what = "with a token" if needs_tokens else "and nobody may do anything"
+        return Finding(subject, True, f"{host}: {where}, {with_what}")
     asked = "does not need a token" if needs_tokens else "is not asked for credentials"
     detail = (
         f"{host}: {where}, and whoever reaches it {asked} to {', '.join(permitted)} every stream "
@@ -114,7 +115,7 @@ def _anonymous(permitted: Sequence[str]) -> list[Finding]:
 
 
 def _tenants(settings: Settings, permitted: Sequence[str]) -> list[Finding]:
-    if not settings.gateway_trust_tenants:
+    if not settings.gateway_trust_tenants or not permitted:
         return []
     return [
         Finding(

@@ -15,7 +15,7 @@ from rich.text import Text
 from streamq._loopback import is_loopback
 from streamq._settings import load_settings
 from streamq.opening._data_converter import configured_conversion
-from streamq.opening._open import stream_id
+from streamq.opening._open import configured_driver, stream_id
 from streamq.opening._requirements import check_capabilities
 
 from ._terminal import needs_extra, run_async, show_warning, stdout
@@ -57,6 +57,7 @@ def serve(
         overrides["gateway_port"] = port
     settings = load_settings(**overrides)
     configured_conversion(settings, stream_id("any", settings))  # raises if the converter is wrong
+    configured_driver(settings)  # raises if a variable is
     with needs_extra("gateway"):
         from streamq.gateway import raise_descriptor_limit
         from streamq.gateway import serve as serve_app

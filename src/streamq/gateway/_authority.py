@@ -159,6 +159,7 @@ def check_visible(rights: Rights, action: Action, stream: StreamId) -> None:
 
     Raises:
         StreamNotFoundError: The request may not know of it.
+        MissingTokenError: It may know of it, and a token may permit this.
         InsufficientScopeError: It may know of it, and may not do this with it.
     """
     if visible_stream(rights, action, stream) != stream:

@@ -59,7 +59,7 @@ class CatchUp:
         self.turns = Turns(
             options.max_page_reads,
             options.share(options.max_page_reads),
-            quotas.shares("catch_ups"),
+            quotas.allowances("catch_ups"),
         )
         """Bounds the reads, in turn for each client."""
         self._open_queue = open_queue

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from streamq._errors import StreamqError
 
+from ._allowances import Allowance
 from ._log_limit import gateway_logger
-from ._shares import Share
 
 _logger = gateway_logger()
 
@@ -138,7 +138,7 @@ class Bound:
         kind: str,
         most: Callable[[], int],
         client_most: Callable[[], int],
-        quotas: Callable[[Client], Iterable[Share]] = lambda _: (),
+        quotas: Callable[[Client], Iterable[Allowance]] = lambda _: (),
     ) -> None:
         self.held = 0
         """Number held in all."""

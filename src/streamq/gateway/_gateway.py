@@ -18,7 +18,7 @@ from streamq._settings import Settings
 from streamq.access import Rights
 from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import retry_policy
-from streamq.quotas import load_quotas
+from streamq.quotas import Quotas, load_quotas
 from streamq.reading._tail import read_latest
 
 from ._authority import Authority
@@ -40,6 +40,7 @@ from ._reader_quotas import ReaderQuotas
 from ._revocations import Revocations
 from ._server_watch import ServerWatch
 from ._stopping import Stopping
+from ._throttled import AnyFollower, ThrottledFollower
 
 _NO_CLIENT = Client("")
 
@@ -64,6 +65,7 @@ class Gateway:
         settings: Tenant and limits.
         options: Bounds and deadlines of connections.
         authority: Decides what a request may do; by default one by the settings.
+        quotas: What tenants and subjects may take; by default those of the settings.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Gateway:
         settings: Settings,
         options: GatewayOptions,
         authority: Authority | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         self.settings = settings
         self.options = options
@@ -86,10 +89,10 @@ class Gateway:
         self._watcher: asyncio.Task[None] | None = None
         self._watch = ServerWatch()
         self._room: int | None = options.max_connections
-        self.quotas = ReaderQuotas(load_quotas(settings))
-        """What tenants and subjects may take."""
-        quotas = self.quotas
-        self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer(), quotas)
+        self._bounds = load_quotas(settings) if quotas is None else quotas
+        self.quotas = ReaderQuotas(self._bounds)
+        """Counts what tenants and subjects take."""
+        self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer(), self.quotas)
         self._hubs = Hubs(
             options, self.failures, forget_pages=self._catch_up.cache.forget, own=self.own
         )
@@ -100,13 +103,13 @@ class Gateway:
         """Knows which tokens were revoked."""
         self.stopping = Stopping(settings)
         """Cancels in Temporal what produces a stream."""
-        self.questions = Questions(self._queues, options, quotas)
+        self.questions = Questions(self._queues, options, self.quotas)
         """Asks the backend about streams."""
         self._held = Bound(
             "open event streams",
             lambda: self.max_connections,
             lambda: share(self.max_connections),
-            quotas.shares("connections"),
+            self.quotas.allowances("connections"),
         )
         self._awaited = Bound(
             "connections that wait for a stream",
@@ -213,14 +216,20 @@ class Gateway:
             await self.aclose()
 
     def twin(self) -> Gateway:
-        """Return another gateway with the same queue, if one was given, settings and options."""
-        return Gateway(self._queues.given, self.settings, self.options, self.authority.twin())
+        """Return another gateway with the same queue, if one was given, settings and options.
+
+        It reads no file, since that may not be usable now.
+        """
+        return Gateway(
+            self._queues.given, self.settings, self.options, self.authority.twin(), self._bounds
+        )
 
     def renew(self) -> None:
         """Begin anew for another event loop: what belonged to the last one has ended with it."""
         self._queues.abandon()
         authority = self.authority.twin()
-        Gateway.__init__(self, self._queues.given, self.settings, self.options, authority)
+        given, settings, options = self._queues.given, self.settings, self.options
+        Gateway.__init__(self, given, settings, options, authority, self._bounds)
 
     def stop_connections(self) -> None:
         """End every open connection; clients reconnect and continue where they were."""
@@ -245,7 +254,7 @@ class Gateway:
         *,
         may_be_missing: bool = False,
         client: Client = _NO_CLIENT,
-    ) -> Follower | None:
+    ) -> AnyFollower | None:
         """Add a client to a stream; pass the result to :meth:`leave` at the end.
 
         A stream that does not exist costs no hub, unless the client waits for it.
@@ -309,13 +318,15 @@ class Gateway:
             held.close()
             return None
         self._hubs.join(hub)
-        return Follower(hub, begin, latest, self._catch_up, client, held, waiting)
+        follower = Follower(hub, begin, latest, self._catch_up, client, held, waiting)
+        throttles = self.quotas.throttles(client)
+        return ThrottledFollower(follower, throttles) if throttles else follower
 
     def end_readers(self, stream: StreamId) -> None:
         """Report to all who follow a stream here that it was deleted."""
         self._hubs.cut(stream)
 
-    def leave(self, follower: Follower) -> None:
+    def leave(self, follower: AnyFollower) -> None:
         """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""
         follower.close()
         self._hubs.leave(follower.hub)

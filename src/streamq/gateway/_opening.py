@@ -16,8 +16,8 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope
 
-from ._follower import Follower
 from ._gateway import Gateway
+from ._throttled import AnyFollower
 
 CLIENT_GONE = 499
 """Status for logs where the client has gone: no client gets it."""
@@ -67,8 +67,8 @@ async def enter_unless_gone(gateway: Gateway, scope: Scope, receive: Receive) ->
 
 
 async def follow_unless_gone(
-    gateway: Gateway, receive: Receive, follow: Coroutine[Any, Any, Follower | None]
-) -> Follower | None:
+    gateway: Gateway, receive: Receive, follow: Coroutine[Any, Any, AnyFollower | None]
+) -> AnyFollower | None:
     """Return the result of :meth:`Gateway.follow`.
 
     Raises:
@@ -96,7 +96,7 @@ async def follow_unless_gone(
             following.add_done_callback(lambda task: _release(gateway, task))
 
 
-def _release(gateway: Gateway, task: asyncio.Task[Follower | None]) -> None:
+def _release(gateway: Gateway, task: asyncio.Task[AnyFollower | None]) -> None:
     if task.cancelled() or task.exception() is not None:
         return
     follower = task.result()

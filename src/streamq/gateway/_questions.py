@@ -31,7 +31,7 @@ class Questions:
     def __init__(self, queues: Queues, options: GatewayOptions, quotas: ReaderQuotas) -> None:
         self._queues = queues
         self._options = options
-        self._lists = Turns(_LISTS, 1, quotas.shares("lists"))
+        self._lists = Turns(_LISTS, 1, quotas.allowances("lists"))
         self._others: Turns | None = None  # as many as suit the backend, once it is open
 
     @asynccontextmanager

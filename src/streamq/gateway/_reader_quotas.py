@@ -13,8 +13,8 @@ from typing import Literal, TypeAlias
 from streamq._events import StreamId
 from streamq.quotas import Quota, Quotas, Throttle
 
+from ._allowances import Allowance
 from ._clients import Client, Hold, subtract
-from ._shares import Share
 
 Kind: TypeAlias = Literal["connections", "streams", "catch_ups", "lists"]
 _MOST_THROTTLES = 10_000
@@ -33,9 +33,9 @@ class ReaderQuotas:
         self._throttles: dict[str, Throttle] = {}
         self._streams: dict[str, Counter[StreamId]] = {}
 
-    def shares(self, kind: Kind) -> Callable[[Client], tuple[Share, ...]]:
-        """Return the function that returns a client's shares of one kind."""
-        return partial(self._shares, kind)
+    def allowances(self, kind: Kind) -> Callable[[Client], tuple[Allowance, ...]]:
+        """Return the function that returns a client's allowances of one kind."""
+        return partial(self._allowances, kind)
 
     def follow(self, client: Client, stream: StreamId) -> Hold:
         """Count a stream that a client follows; the same one counts once for each holder.
@@ -43,14 +43,14 @@ class ReaderQuotas:
         Raises:
             QuotaError: Its tenant, or the holder of its token, follows as many as it may.
         """
-        shares = self._shares("streams", client)
-        for share in shares:
-            followed = self._streams.get(share.holder, Counter())
-            if stream not in followed and len(followed) >= share.most:
-                raise share.exceeded("streams that are followed")
-        for share in shares:
-            self._streams.setdefault(share.holder, Counter())[stream] += 1
-        return Hold(lambda: self._leave(shares, stream))
+        allowances = self._allowances("streams", client)
+        for allowance in allowances:
+            followed = self._streams.get(allowance.holder, Counter())
+            if stream not in followed and len(followed) >= allowance.most:
+                raise allowance.exceeded("streams that are followed")
+        for allowance in allowances:
+            self._streams.setdefault(allowance.holder, Counter())[stream] += 1
+        return Hold(lambda: self._leave(allowances, stream))
 
     def throttles(self, client: Client) -> tuple[Throttle, ...]:
         """Return what delays the events of a client."""
@@ -62,9 +62,9 @@ class ReaderQuotas:
                 found.append(self._throttles.setdefault(holder, Throttle(quota.bytes_per_second)))
         return tuple(found)
 
-    def _shares(self, kind: Kind, client: Client) -> tuple[Share, ...]:
+    def _allowances(self, kind: Kind, client: Client) -> tuple[Allowance, ...]:
         bounds = ((holder, getattr(quota, kind)) for holder, quota in self._holders(client))
-        return tuple(Share(holder, most) for holder, most in bounds if most is not None)
+        return tuple(Allowance(holder, most) for holder, most in bounds if most is not None)
 
     def _holders(self, client: Client) -> list[tuple[str, Quota]]:
         if self._is_unbounded or not client.tenant:
@@ -74,12 +74,12 @@ class ReaderQuotas:
         ]
         if client.subject is not None:
             holder = f"subject {client.tenant}/{client.subject}"
-            found.append((holder, self._quotas.of_subject(client.subject)))
+            found.append((holder, self._quotas.of_subject(client.tenant, client.subject)))
         return found
 
-    def _leave(self, shares: tuple[Share, ...], stream: StreamId) -> None:
-        for share in shares:
-            followed = self._streams[share.holder]
+    def _leave(self, allowances: tuple[Allowance, ...], stream: StreamId) -> None:
+        for allowance in allowances:
+            followed = self._streams[allowance.holder]
             subtract(followed, [stream])
             if not followed:
-                del self._streams[share.holder]
+                del self._streams[allowance.holder]

@@ -20,12 +20,12 @@ from streamq._events import StreamId
 from streamq.access import Rights
 
 from ._error_responses import SAFE_HEADERS, Problem
-from ._follower import Follower
 from ._frames import HEARTBEAT, REVOKED_EVENT, encode_error, encode_opening, encode_reconnect
 from ._gateway import Gateway
 from ._log_limit import gateway_logger
 from ._places import EventPlace
 from ._revocations import REVOKED
+from ._throttled import AnyFollower
 
 _logger = gateway_logger()
 
@@ -66,7 +66,7 @@ class EventStream(Response):
     def __init__(
         self,
         gateway: Gateway,
-        follower: Follower,
+        follower: AnyFollower,
         *,
         asked: StreamId,
         opening: EventPlace | None = None,
@@ -160,7 +160,6 @@ class EventStream(Response):
 
     async def _write_events(self, send: Send) -> None:
         follower, hub, options = self._follower, self._follower.hub, self._options
-        throttles = self._gateway.quotas.throttles(follower.client)
         now = written = time.monotonic()
         close_at = now + self._most_seconds()
         appear_by = now + self._wait_seconds
@@ -174,18 +173,12 @@ class EventStream(Response):
                     stream=str(self._asked),
                 )
             until = min(written + options.heartbeat_seconds, close_at, appear_by)
-            data = b""
-            if throttles and (delay := max(each.delay for each in throttles)):
-                await asyncio.sleep(min(delay, max(until - now, 0.0)))
-            else:
-                data = await follower.read(max(until - now, 0.0))
+            data = await follower.read(max(until - now, 0.0))
             now = time.monotonic()
             if not data and not follower.is_ended and now >= written + options.heartbeat_seconds:
                 data = HEARTBEAT
             if data:
                 await self._write(send, data)
-                for each in throttles:
-                    each.spend(len(data))
                 self._sent = follower.offset
                 now = written = time.monotonic()
 

@@ -10,8 +10,8 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
+from ._allowances import Allowance
 from ._clients import Client, GatewayLimitError, subtract
-from ._shares import Share
 
 
 class Turns:
@@ -27,7 +27,7 @@ class Turns:
         self,
         most: int,
         client_most: int,
-        quotas: Callable[[Client], Iterable[Share]] = lambda _: (),
+        quotas: Callable[[Client], Iterable[Allowance]] = lambda _: (),
     ) -> None:
         self.taken = 0
         """Turns taken at the moment."""

@@ -52,6 +52,7 @@ class TenantQuota(Quota):
             buffers fill and ``send_chunk`` waits.
         attempt_bytes: Bytes of chunks that one writer accepts in all.
         kept_seconds: How long a stream is kept after its last append, and after its end.
+        subjects: Quotas of single holders of its tokens, by ``sub``.
         kept_below: The same for streams whose names begin with a text, by this text; the longest
             one counts. All streams of a workflow begin with its id and a slash.
     """
@@ -61,6 +62,7 @@ class TenantQuota(Quota):
     attempt_bytes: Count | None = None
     kept_seconds: Count | None = None
     kept_below: dict[str, Count] = {}
+    subjects: dict[str, Quota] = {}
 
     def kept(self, name: str) -> timedelta | None:
         """Return how long a stream of this name is kept at most; ``None`` for no bound."""
@@ -75,8 +77,7 @@ class Quotas(BaseModel):
     Attributes:
         tenant: Of each tenant.
         tenants: Of single tenants; what they leave out is as for each tenant.
-        subject: Of each holder of a token, by tenant and ``sub``.
-        subjects: Of single holders, by ``sub``; what they leave out is as for each.
+        subject: Of each holder of a token, by tenant and ``sub``, unless its tenant says more.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,15 +85,14 @@ class Quotas(BaseModel):
     tenant: TenantQuota = TenantQuota()
     tenants: dict[str, TenantQuota] = {}
     subject: Quota = Quota()
-    subjects: dict[str, Quota] = {}
 
     def of_tenant(self, tenant: str) -> TenantQuota:
         """Return the quota of a tenant."""
         return _chosen(self.tenant, self.tenants, tenant)
 
-    def of_subject(self, subject: str) -> Quota:
-        """Return the quota of a holder of tokens."""
-        return _chosen(self.subject, self.subjects, subject)
+    def of_subject(self, tenant: str, subject: str) -> Quota:
+        """Return the quota of a holder of tokens of a tenant."""
+        return _chosen(self.subject, self.of_tenant(tenant).subjects, subject)
 
 
 NO_QUOTAS = Quotas()
@@ -136,7 +136,7 @@ def _read(path: Path, _changed: int) -> Quotas:
         ]
         raise ConfigurationError(
             f"{where} has {'; '.join(problems)}. It has the tables [tenant], [tenants.NAME], "
-            "[subject] and [subjects.NAME] with numbers above 0"
+            "[tenants.NAME.subjects.SUB] and [subject] with numbers above 0"
         ) from None
 
 
@@ -148,4 +148,8 @@ def _unreadable(path: Path, exc: OSError) -> ConfigurationError:
 
 def _chosen(usual: QuotaT, single: Mapping[str, QuotaT], name: str) -> QuotaT:
     own = single.get(name)
-    return usual if own is None else usual.model_copy(update=own.model_dump(exclude_unset=True))
+    return (
+        usual
+        if own is None
+        else usual.model_copy(update={field: getattr(own, field) for field in own.model_fields_set})
+    )

@@ -1,4 +1,4 @@
-"""Spreads bytes over time: what was sent too early delays what comes next.
+"""Spreads bytes over time: what is sent too early delays what comes next.
 
 Design: docs/design/quotas.md.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 _BURST_SECONDS = 1.0
 
@@ -14,31 +15,36 @@ _BURST_SECONDS = 1.0
 class Throttle:
     """A bound of bytes per second, on average, with a burst of what one second permits.
 
-    Nothing is refused and nothing is divided: whoever sends runs up a debt, and the next one waits
-    until it is paid. It is therefore held with pieces of any size. May be used in any thread and in
-    any event loop.
+    Nothing is refused and nothing is divided. Bytes are booked in the order of the calls; each call
+    returns how long its bytes have to wait, which is until those before them have been paid for. It
+    is therefore held with pieces of any size, and by any number of senders together. May be used in
+    any thread and in any event loop.
 
     Args:
         bytes_per_second: The bound.
+        clock: Returns seconds that never go back.
     """
 
-    def __init__(self, bytes_per_second: int) -> None:
+    def __init__(self, bytes_per_second: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.bytes_per_second = bytes_per_second
+        self._clock = clock
         self._lock = threading.Lock()
-        self._paid_at = time.monotonic() - _BURST_SECONDS
-
-    @property
-    def delay(self) -> float:
-        """Seconds until something may be sent; 0 if it may be now."""
-        return max(self._paid_at - time.monotonic(), 0.0)
+        self._paid_at = clock() - _BURST_SECONDS
 
     @property
     def is_idle(self) -> bool:
         """Whether a new one would do the same: the whole burst is free."""
-        return self._paid_at <= time.monotonic() - _BURST_SECONDS
+        return self._paid_at <= self._clock() - _BURST_SECONDS
 
-    def spend(self, size: int) -> None:
-        """Count bytes that were sent."""
+    def book(self, size: int) -> float:
+        """Count bytes that are to be sent; return the seconds until they may be."""
         with self._lock:
-            begin = max(self._paid_at, time.monotonic() - _BURST_SECONDS)
+            now = self._clock()
+            begin = max(self._paid_at, now - _BURST_SECONDS)
             self._paid_at = begin + size / self.bytes_per_second
+            return max(begin - now, 0.0)
+
+    def refund(self, size: int) -> None:
+        """Take back bytes that were booked and not sent."""
+        with self._lock:
+            self._paid_at -= size / self.bytes_per_second

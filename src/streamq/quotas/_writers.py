@@ -5,7 +5,7 @@ Design: docs/design/quotas.md.
 
 from __future__ import annotations
 
-import asyncio
+import os
 import threading
 from typing import Self
 
@@ -34,8 +34,21 @@ class _Tenant:
         return self.throttle
 
 
-_lock = threading.Lock()
-_tenants: dict[str, _Tenant] = {}
+class _Process:
+    """What the writers of this process take, by tenant."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.tenants: dict[str, _Tenant] = {}
+
+    def begin_anew(self) -> None:
+        """Forget the parent's writers: a child has none of them, nor a lock that they hold."""
+        self.lock = threading.Lock()
+        self.tenants = {}
+
+
+_process = _Process()
+os.register_at_fork(after_in_child=_process.begin_anew)
 
 
 class WriterQuota:
@@ -51,8 +64,8 @@ class WriterQuota:
         """How long the stream may be kept; ``None`` for no bound."""
         self._stream = stream
         self._is_held = True
-        with _lock:
-            tenant = self._tenant = _tenants.setdefault(stream.tenant, _Tenant())
+        with _process.lock:
+            tenant = self._tenant = _process.tenants.setdefault(stream.tenant, _Tenant())
             if quota.writers is not None and tenant.writers >= quota.writers:
                 raise QuotaError(
                     f"tenant {stream.tenant} has {tenant.writers} open writers in this process, "
@@ -73,30 +86,28 @@ class WriterQuota:
         """
         return cls(stream, load_quotas(settings).of_tenant(stream.tenant))
 
-    async def admit(self, size: int) -> None:
-        """Wait until the tenant may store something, and count these bytes.
+    def book(self, size: int) -> float:
+        """Count bytes that are to be stored; return how many seconds to wait before."""
+        return 0.0 if self._throttle is None else self._throttle.book(size)
 
-        Cancellation: nothing is counted.
-        """
-        throttle = self._throttle
-        if throttle is None:
-            return
-        if (delay := throttle.delay) > 0:
-            await asyncio.sleep(delay)
-        throttle.spend(size)
+    def refund(self, size: int) -> None:
+        """Take back bytes that were booked and not stored."""
+        if self._throttle is not None:
+            self._throttle.refund(size)
 
     def release(self) -> None:
         """Count one writer less. Idempotent."""
-        with _lock:
+        with _process.lock:
             if not self._is_held:
                 return
             self._is_held = False
             self._tenant.writers -= 1
-            if not self._tenant.writers and _tenants.get(self._stream.tenant) is self._tenant:
+            counted = _process.tenants.get(self._stream.tenant)
+            if not self._tenant.writers and counted is self._tenant:
                 self._forget()
 
     def _forget(self) -> None:
         """Let go of a tenant without writers, unless what it has written still counts."""
         throttle = self._tenant.throttle
         if throttle is None or throttle.is_idle:
-            del _tenants[self._stream.tenant]
+            del _process.tenants[self._stream.tenant]

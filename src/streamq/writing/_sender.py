@@ -75,6 +75,7 @@ class Sender:
         self._sealed_ttl = sealed_ttl
         self._quota = quota
         self._is_closing = False
+        self._hurries = asyncio.Event()
         self._progressed = asyncio.Event()
         if outbox.has_work:  # the reset
             self.wake.set()
@@ -128,6 +129,10 @@ class Sender:
 
         self._task.add_done_callback(stopped)
 
+    def hurry(self) -> None:
+        """Delay nothing any more: an ending was requested, and waits for what was accepted."""
+        self._hurries.set()
+
     def abandon(self) -> None:
         """End the task without sending what is left."""
         self._task.cancel()
@@ -139,6 +144,7 @@ class Sender:
         """
         self.home.check()
         self._is_closing = True
+        self.hurry()
         try:
             with contextlib.suppress(StreamqError, TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -198,7 +204,7 @@ class Sender:
         ttl = self._sealed_ttl if batch.seals else self._ttl
         entries = await self._entries(batch)
         if self._quota is not None:
-            await self._quota.admit(sum(len(entry.data) for entry in entries))
+            await self._wait_for_quota(self._quota, sum(len(entry.data) for entry in entries))
         await self._retry.run(lambda: calling.append(self._queue, self._stream, entries, ttl=ttl))
         if batch.seals and self._fence is not None:
             # A stored seal counts only if no newer attempt was opened before it.
@@ -207,6 +213,20 @@ class Sender:
             self._outbox.acknowledge()
         self.records += len(entries)
         self._progressed.set()
+
+    async def _wait_for_quota(self, quota: WriterQuota, size: int) -> None:
+        """Wait until the tenant may store these bytes; from the ending on, only count them."""
+        delay = quota.book(size)
+        if delay <= 0 or self._hurries.is_set():
+            return
+        try:
+            async with asyncio.timeout(delay):
+                await self._hurries.wait()
+        except TimeoutError:
+            pass
+        except BaseException:
+            quota.refund(size)
+            raise
 
     async def _entries(self, batch: Batch) -> tuple[Entry, ...]:
         codec = self._codec

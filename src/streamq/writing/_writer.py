@@ -386,6 +386,7 @@ class StreamWriter(Generic[TContra]):
             self._outbox.request_seal(
                 state, error_type=error_type, message=message, retryable=retryable
             )
+        self._sender.hurry()
         self._wake.set()
 
     def _check_writable(self) -> None:

@@ -15,11 +15,11 @@ from streamq._events import StreamId
 from streamq.access import Action, Rights
 from streamq.gateway._authority import visible_stream
 from streamq.gateway._error_responses import HEADERS
-from streamq.gateway._follower import Follower
 from streamq.gateway._frames import to_json
 from streamq.gateway._loops import gateway_of
 from streamq.gateway._opening import CLIENT_GONE, ClientGoneError, follow_unless_gone
 from streamq.gateway._parameters import start_place
+from streamq.gateway._throttled import AnyFollower
 from streamq.opening._open import describe
 
 _PAGE_BYTES = 1_048_576
@@ -61,7 +61,7 @@ async def send_story(request: Request, asked: StreamId, rights: Rights) -> Respo
     return Response(page.document(head), media_type="application/json", headers=HEADERS)
 
 
-async def _fill(page: _Page, follower: Follower, newest: int) -> None:
+async def _fill(page: _Page, follower: AnyFollower, newest: int) -> None:
     """Add the events up to ``newest``, as far as they fit and arrive in time."""
     until = time.monotonic() + _PAGE_SECONDS
     while follower.offset < newest and page.size_bytes < _PAGE_BYTES:

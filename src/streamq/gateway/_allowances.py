@@ -1,4 +1,4 @@
-"""Defines the shares of one holder: what a tenant or a subject may have of what is bounded.
+"""Defines the allowances of one holder: what a tenant or a subject may have of what is bounded.
 
 Design: docs/design/quotas.md.
 """
@@ -11,7 +11,7 @@ from streamq._errors import QuotaError
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Allowance:
     """Most of one kind that one holder may have.
 
     Attributes:
