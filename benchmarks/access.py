@@ -36,7 +36,8 @@ from streamq.driver import ChunkQueue
 from streamq.gateway import Gateway, GatewayOptions
 
 _READERS = 20
-_CHUNKS = 400
+_CHUNKS = 300
+_PER_SECOND = 300  # so that each event is delivered by itself
 _TEXT = "x" * 40
 _CHECKS = 300
 _CHECK_ROUNDS = 20
@@ -66,7 +67,9 @@ async def deliver(
         readers = [asyncio.create_task(read(gateway.port, name, token, each)) for each in begun]
         await asyncio.gather(*(each.wait() for each in begun))
         before = cpu_seconds(gateway.process.pid)
-        for _ in range(_CHUNKS):
+        start = time.monotonic()
+        for number in range(_CHUNKS):
+            await asyncio.sleep(max(start + number / _PER_SECOND - time.monotonic(), 0.0))
             await writer.send_chunk(_TEXT)
             await writer.flush()
     delivered = sum(await asyncio.gather(*readers))

@@ -45,7 +45,8 @@ class Follower:
         self.hub = hub
         self.offset = place.offset
         """Offset of the last event delivered."""
-        self._epoch = place.epoch
+        self.epoch = place.epoch
+        """Epoch of that event as far as its page or its client has named it, else 0."""
         self._begin: EventPlace | None = place if place.epoch else None
         self.is_ended = False
         """Whether that event was the seal."""
@@ -61,7 +62,7 @@ class Follower:
     @property
     def place(self) -> EventPlace:
         """The last event delivered, with its epoch as far as it is known."""
-        return EventPlace(self.offset, self.hub.epochs.at(self.offset) or self._epoch)
+        return EventPlace(self.offset, self.hub.epochs.at(self.offset) or self.epoch)
 
     async def read(self, max_wait: float) -> bytes:
         """Return the next frames, about 64 KiB at most.
@@ -156,7 +157,7 @@ class Follower:
         return data
 
     def _advance(self, offset: int, epoch: int) -> None:
-        self.offset, self._epoch, self._begin = offset, epoch, None
+        self.offset, self.epoch, self._begin = offset, epoch, None
 
     def _compare(self, epoch: int) -> None:
         """Compare the epoch that the client named with that of the event at its place."""

@@ -13,9 +13,7 @@ from typing import TypeAlias
 
 from streamq.quotas import Throttle
 
-from ._clients import Client
 from ._follower import Follower
-from ._hub import Hub
 from ._places import EventPlace
 
 
@@ -39,48 +37,41 @@ class ThrottledFollower:
     """
 
     def __init__(self, follower: Follower, throttles: Sequence[Throttle]) -> None:
+        self.hub = follower.hub
+        """The stream."""
+        self.client = follower.client
+        """The client."""
+        self.offset = follower.offset
+        """Offset of the last event delivered."""
+        self.is_ended = follower.is_ended
+        """Whether that event was the seal."""
         self._follower = follower
         self._throttles = throttles
         self._delayed: _Delayed | None = None
-
-    @property
-    def hub(self) -> Hub:
-        """The stream."""
-        return self._follower.hub
-
-    @property
-    def client(self) -> Client:
-        """The client."""
-        return self._follower.client
 
     @property
     def place(self) -> EventPlace:
         """The last event delivered, with its epoch as far as it is known."""
         return self._follower.place if self._delayed is None else self._delayed.before
 
-    @property
-    def offset(self) -> int:
-        """Offset of the last event delivered."""
-        return self.place.offset
-
-    @property
-    def is_ended(self) -> bool:
-        """Whether that event was the seal."""
-        return self._delayed is None and self._follower.is_ended
-
     async def read(self, max_wait: float) -> bytes:
         """Return the next frames, as :meth:`Follower.read` does; delayed ones when they are due."""
-        until = time.monotonic() + max_wait
-        if self._delayed is None:
-            before = self.place
-            data = await self._follower.read(max_wait)
-            if not data:
-                return data
-            wait = max([each.book(len(data)) for each in self._throttles])
-            if wait <= 0:
-                return data
+        if self._delayed is not None:
+            return await self._when_due(self._delayed, time.monotonic() + max_wait)
+        follower = self._follower
+        epoch = follower.epoch
+        data = await follower.read(max_wait)
+        wait = 0.0
+        if data:
+            size = len(data)
+            for each in self._throttles:
+                if (own := each.book(size)) > wait:
+                    wait = own
+        if wait:
+            before = EventPlace(self.offset, self.hub.epochs.at(self.offset) or epoch)
             self._delayed = _Delayed(data, before, time.monotonic() + wait)
-        return await self._when_due(self._delayed, until)
+            return b""
+        return self._deliver(data)
 
     def close(self) -> None:
         """Give up what the client waits for and holds. Idempotent."""
@@ -93,7 +84,7 @@ class ThrottledFollower:
         Raises:
             StreamqError: The stream was deleted, or its reader has failed.
         """
-        hub = self._follower.hub
+        hub = self.hub
         while (now := time.monotonic()) < min(delayed.due_at, until):
             changed = hub.changed
             if hub.failure is not None:
@@ -107,7 +98,11 @@ class ThrottledFollower:
         if now < delayed.due_at:
             return b""
         self._delayed = None
-        return delayed.data
+        return self._deliver(delayed.data)
+
+    def _deliver(self, data: bytes) -> bytes:
+        self.offset, self.is_ended = self._follower.offset, self._follower.is_ended
+        return data
 
     def _drop(self) -> None:
         delayed, self._delayed = self._delayed, None

@@ -40,9 +40,11 @@ class Throttle:
         """Count bytes that are to be sent; return the seconds until they may be."""
         with self._lock:
             now = self._clock()
-            begin = max(self._paid_at, now - _BURST_SECONDS)
+            begin = self._paid_at
+            if begin < now - _BURST_SECONDS:
+                begin = now - _BURST_SECONDS
             self._paid_at = begin + size / self.bytes_per_second
-            return max(begin - now, 0.0)
+        return begin - now if begin > now else 0.0
 
     def refund(self, size: int) -> None:
         """Take back bytes that were booked and not sent."""

@@ -15,6 +15,7 @@ from streamq.driver import (
     ChunkQueue,
     ClosedError,
     Entry,
+    Home,
     QueueOptions,
     Stored,
     StreamId,
@@ -277,6 +278,24 @@ class BreaksWhenCancelled(SoundQueue):
         if self._is_broken and not self.is_closed:
             raise BackendUnavailableError("out of step", backend=self.backend)
         return await super().link()
+
+
+class _Anywhere(Home):
+    """The home of a queue that takes every event loop for its own."""
+
+    def check(self) -> None:
+        """Refuse nothing."""
+
+
+class WorksInEveryLoop(SoundQueue):
+    """Has made its home itself, and looks at no event loop."""
+
+    caught_by = checks("another_event_loop_is_refused_at_once")
+
+    def __new__(cls, *args: object, **options: object) -> Self:
+        queue = super().__new__(cls, *args, **options)
+        queue.home = _Anywhere("queue")
+        return queue
 
 
 class SweepsNothingOnceClosed(SoundQueue):
