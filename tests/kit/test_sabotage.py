@@ -139,12 +139,13 @@ def test_sound_driver_passes_everything(findings: dict[str, Findings]) -> None:
 def test_fault_is_caught_by_the_checks_that_name_it(
     name: str, findings: dict[str, Findings]
 ) -> None:
-    """A kit that never fails proves nothing; one that fails everywhere shows no cause."""
+    """A kit that never fails proves nothing. Checks that fail as a consequence may come and go."""
     assert CAUGHT_BY[name], f"{name} does not say what it is caught by"
-    assert sorted(findings[name].failed) == sorted({*CAUGHT_BY[name]})
+    assert sorted({*CAUGHT_BY[name]} - findings[name].failed) == []
 
 
-def test_nearly_every_check_is_tripped_by_some_fault() -> None:
+@pytest.mark.timeout(_DEADLINE_SECONDS + 30)
+def test_nearly_every_check_is_tripped_by_some_fault(findings: dict[str, Findings]) -> None:
     """A check that cannot fail is useless, so each has to catch a fault."""
-    tripped = {name for names in CAUGHT_BY.values() for name in names}
+    tripped = {name for each in findings.values() for name in each.failed}
     assert set(_names(DriverSuite)) - tripped == set(_NOT_TRIPPED)

@@ -17,7 +17,6 @@ class AcceptsStaleAttempt(SoundQueue):
         appends_of_two_connections_are_one_sequence
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
         descriptions_and_listings_count_what_is_stored next_attempt_is_delivered_whole_after_a_reset
-        older_attempt_that_opens_after_a_newer_one_is_refused
         older_epoch_is_fenced_even_if_it_never_wrote refused_append_shortens_nothing
         stale_attempt_cannot_end_the_stream stale_epoch_is_fenced
         stale_epoch_is_fenced_in_another_connection
@@ -48,7 +47,6 @@ class AcceptsOlderAttemptThatNeverWrote(AcceptsStaleAttempt):
 
     caught_by = checks("""
         descriptions_and_listings_count_what_is_stored
-        older_attempt_that_opens_after_a_newer_one_is_refused
         older_epoch_is_fenced_even_if_it_never_wrote takeover_within_an_append_is_clean
     """)
 
@@ -69,7 +67,7 @@ class FencesInTheConnectionOnly(AcceptsStaleAttempt):
         appends_of_two_connections_are_one_sequence
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
         next_attempt_is_delivered_whole_after_a_reset
-        older_attempt_that_opens_after_a_newer_one_is_refused refused_append_shortens_nothing
+        refused_append_shortens_nothing
         stale_attempt_cannot_end_the_stream stale_epoch_is_fenced_in_another_connection
         takeover_leaves_nothing_of_the_old_epoch_behind_it takeover_within_an_append_is_clean
     """)

@@ -11,7 +11,7 @@ import random
 import sys
 import threading
 from asyncio import FIRST_COMPLETED
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import ClassVar
 
 from streamq.driver import START, ChunkQueue, ClosedError, QueueOptions, StreamId
@@ -163,13 +163,13 @@ class LeavingChecks(StreamChecks):
             finally:
                 await used.aclose()
 
-        async def come_and_go(count: int, latest: int | None) -> None:
+        async def come_and_go(count: int, places: Iterator[int]) -> None:
             leaving = []
             for _ in range(count):
                 arrived = asyncio.Event()
                 coming = interrupt(
                     subscribe(arrived),
-                    dice.randint(1, latest) if latest else sys.maxsize,
+                    next(places),
                     is_late=dice.random() < 0.3,
                     insists=dice.random() < 0.5,
                 )
@@ -186,11 +186,12 @@ class LeavingChecks(StreamChecks):
 
         # A client may keep and use again what as many queues as ever have had at the same time
         # (SQLite does so with descriptors). Those that were left may still close when others come.
-        await come_and_go(2 * _AT_ONCE, None)
+        await come_and_go(2 * _AT_ONCE, itertools.repeat(sys.maxsize))
         held = await self._settled(backend)
         latest = await count_awaits(subscribe(asyncio.Event(), max_wait=0.05))
+        places = itertools.cycle(range(1, latest + 1))
         for _ in range(0, self.subscribers, _AT_ONCE):
-            await come_and_go(_AT_ONCE, latest)
+            await come_and_go(_AT_ONCE, places)
         await self._expect_nothing_besides(held)
 
     @promises(
