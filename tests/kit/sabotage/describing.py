@@ -88,7 +88,6 @@ class DescribesLate(SoundQueue):
         joining_at_the_tail_gives_exactly_what_comes_after live_tail_misses_nothing_after_it
         next_attempt_counts_on_from_what_is_left next_attempt_is_delivered_whole_after_a_reset
         offsets_are_dense_and_equal_through_many_takeovers open_queues_heal_after_a_restart
-        opening_a_writer_can_be_cancelled_at_any_await
         outage_beyond_the_deadline_is_reported_and_later_work_succeeds
         replay_that_differs_is_refused_and_changes_nothing
         replaying_attempt_sends_everything_again_and_is_delivered_once

@@ -306,7 +306,7 @@ SABOTAGED: dict[str, tuple[type, Sabotage, str]] = {
     "SqliteListensAfterItHasLooked": (
         SqliteHarness,
         _sqlite_listens_after_it_has_looked,
-        "append_is_not_missed_wherever_a_read_is",
+        "append_wakes_every_read_that_waits_for_the_stream",
     ),
 }
 """For each driver with a fault: its harness, the fault, and the check that catches it."""

@@ -306,7 +306,6 @@ class AcknowledgesBeforeItStores(SoundQueue):
         offsets_are_dense_and_equal_through_many_takeovers
         older_epoch_is_fenced_even_if_it_never_wrote read_only_backend_is_reported
         reader_from_the_beginning_is_refused_with_the_oldest_offset
-        reader_misses_nothing_when_every_other_read
         reader_notices_a_restart_only_if_records_were_lost
         record_past_the_limit_is_stored_whole_or_refused refused_append_shortens_nothing
         stale_attempt_cannot_end_the_stream stale_epoch_is_fenced

@@ -52,7 +52,6 @@ class LogReadsShort(LogQueue):
         "live_tail_misses_nothing_after_it",
         "next_attempt_is_delivered_whole_after_a_reset",
         "offsets_are_dense_and_equal_through_many_takeovers",
-        "older_attempt_that_opens_after_a_newer_one_is_refused",
         "opening_a_writer_can_be_cancelled_at_any_await",
         "position_is_valid_in_another_connection",
         "read_at_once_leaves_out_nothing_that_is_stored",
