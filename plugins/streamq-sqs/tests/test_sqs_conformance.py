@@ -132,6 +132,13 @@ class TestStandard(DriverSuite):
         return SqsHarness(tmp_path, aws, fifo=False)
 
 
+_ATTEMPT_IDS = (
+    "ElasticMQ answers a ReceiveRequestAttemptId that comes again with status 500 if a message of "
+    "its batch was deleted, and with messages that another reader has if their time-out was "
+    "changed; SQS answers InvalidParameterValue, and the driver then asks without the id"
+)
+
+
 @pytest.mark.full
 class TestElasticMq(DriverSuite):
     """FIFO queues of another implementation."""
@@ -142,12 +149,13 @@ class TestElasticMq(DriverSuite):
     @pytest.fixture
     def taking(self) -> ChunkQueue:
         """Skip what two readers at one position see, of which this server answers otherwise."""
-        pytest.skip(
-            "ElasticMQ answers a ReceiveRequestAttemptId that comes again with status 500 if a "
-            "message of its batch was deleted, and with messages that another reader has if their "
-            "time-out was changed; SQS answers InvalidParameterValue, and the driver then asks "
-            "without the id"
-        )
+        pytest.skip(_ATTEMPT_IDS)
+
+    async def test_another_process_reads_ours_and_we_read_its(  # type: ignore[override]
+        self,
+    ) -> None:
+        """Skip it: two processes read at one position, and acknowledge."""
+        pytest.skip(_ATTEMPT_IDS)
 
     @pytest.fixture
     def harness(self, tmp_path: Path, elasticmq: DevServer) -> SqsHarness:
