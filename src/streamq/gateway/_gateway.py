@@ -143,8 +143,10 @@ class Gateway:
             memory_bytes=self._hubs.memory_bytes + catch_up.cache.size_bytes,
         )
 
-    async def rights_of(self, request: Request, *, takes_ticket: bool = False) -> Rights:
-        """Return what a request may do, by its token, unless that was revoked.
+    async def rights_of_token(self, request: Request, *, takes_ticket: bool = False) -> Rights:
+        """Return what a request may do by its token, unless that was revoked.
+
+        What it may do with streams is up to the application, too: :func:`rights_of_request`.
 
         Args:
             request: The request.

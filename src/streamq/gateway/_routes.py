@@ -32,9 +32,8 @@ from ._handlers._session import send_session
 from ._handlers._status import send_status
 from ._handlers._story import send_story
 from ._handlers._ticket import send_ticket
-from ._loops import gateway_of
 from ._page import page_routes
-from ._parameters import stream_of
+from ._request_rights import rights_of_request
 
 _EVENTS = "/events"
 _NAME = "{name:streamq_name}"
@@ -121,8 +120,8 @@ async def _one(request: Request) -> Response:
 
 
 async def _answer(request: Request, name: str, handler: _Handler) -> Response:
-    rights = await gateway_of(request).rights_of(request, takes_ticket=handler is send_events)
-    stream = stream_of(request, rights, name)
+    asked = await rights_of_request(request, takes_ticket=handler is send_events)
+    stream, rights = await asked.on(name)
     try:
         return await handler(request, stream, rights)
     except StreamNotFoundError as exc:  # a driver's message may contain hosts or paths
