@@ -174,6 +174,38 @@ async def test_a_function_that_says_yes_or_no_is_asked_for_each_stream(
     assert (len(page["streams"]), page["is_complete"]) == (2, True)
 
 
+@pytest.mark.parametrize("looks_at_the_stream", [True, False])
+async def test_each_stream_of_a_connection_is_a_question_of_its_own(
+    looks_at_the_stream: bool, start: Start, queue: WatchedQueue
+) -> None:
+    """One connection for many streams must not be a way around."""
+    await write(queue, *STREAMS)
+
+    def by_name(request: Request, stream: StreamId | None) -> Any:
+        assert stream is not None
+        if stream.name == "chats/ada/1":
+            return Grant([permit("read", every=True)], expires_at=time.time() + 60)
+        return stream.name == "chats/ada/2"
+
+    client = await start(by_name if looks_at_the_stream else own_chats)
+    query = "&".join(f"stream={each}" for each in (*STREAMS, "chats/ada/0"))
+    head = {"X-User": "ada"}
+    by_get = await client.get(f"/events?{query}", headers=head)
+    body = {"streams": [*STREAMS, "chats/ada/0"]}
+    by_post = await client.post("/events", json=body, headers=head)
+    for answer in (by_get, by_post):
+        assert "secret of chats/ada/1" in answer.text
+        assert "secret of chats/ada/2" in answer.text
+        assert "secret of chats/bob" not in answer.text
+        assert "secret of chats/ada2" not in answer.text
+        assert ("expires_in_seconds" in answer.text) == looks_at_the_stream
+        frames = answer.text.split("\n\n")
+        missing = [f for f in frames if "event: error" in f]
+        assert len(missing) == 3
+        assert all("stream_not_found" in f and "there is no stream" in f for f in missing)
+    assert seen(await client.get("/events?stream=chats/bob/1", headers=head)) == ABSENT
+
+
 async def test_no_for_a_list_is_refused(start: Start, queue: WatchedQueue) -> None:
     """An empty list would look like a user without streams."""
     await write(queue, "a")

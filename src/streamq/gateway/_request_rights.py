@@ -8,8 +8,9 @@ Design: docs/design/access.md.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import replace
 
 from starlette.requests import Request
@@ -66,6 +67,55 @@ class RequestRights:
             return self._base
         grant = await self._authorizer.ask(self._request, stream)
         return narrowed(self._base, grant, stream, takes_tokens=self._takes_tokens)
+
+    async def on_all(self, names: Sequence[str]) -> tuple[list[StreamId], Rights]:
+        """Return streams that the request asks for, and what it may do with these.
+
+        The application is asked for each of them. The rights may not be used for other streams.
+        They have one tenant: streams of other ones that the application names are not there.
+
+        Args:
+            names: At least one.
+
+        Raises:
+            BadRequestError: No stream can have one of these names.
+            AuthorizeTimeoutError: The application took too long for all together.
+            HTTPException: As for :meth:`Authorizer.ask`, with its other errors.
+        """
+        streams = [stream_of(self._request, self._base, name) for name in names]
+        if self._authorizer is None:
+            return streams, self._base
+        answers = [each async for each in self.on_each_found(streams)]
+        tenants = [each.tenant for each in answers if each.permissions]
+        rights = united(streams, answers, tenants[0] if tenants else self._base.tenant)
+        return [stream_of(self._request, rights, name) for name in names], rights
+
+    async def on_each_found(self, streams: Iterable[StreamId]) -> AsyncGenerator[Rights, None]:
+        """Yield what the request may do with each of some streams, in their order.
+
+        Raises:
+            AuthorizeTimeoutError: The application took too long for all together.
+            HTTPException: As for :meth:`Authorizer.ask`, with its other errors.
+        """
+        if self._authorizer is None:
+            for _ in streams:
+                yield self._base
+            return
+        until = asyncio.get_running_loop().time() + self._authorizer.seconds
+        remaining = iter(streams)
+        while some := list(itertools.islice(remaining, _AT_ONCE)):
+            try:
+                async with asyncio.timeout_at(until), asyncio.TaskGroup() as group:
+                    asked = [group.create_task(self.on_found(stream)) for stream in some]
+            except TimeoutError:
+                raise AuthorizeTimeoutError(
+                    f"the application has not said within {self._authorizer.seconds:g} s what this "
+                    "request may do with all these streams; ask for fewer"
+                ) from None
+            except ExceptionGroup as exc:
+                raise exc.exceptions[0] from None
+            for task in asked:
+                yield task.result()
 
     async def in_all(self) -> Rights:
         """Return what the request may do where it names no stream.
@@ -144,37 +194,52 @@ class Search:
                 if self.rights.allow(action, stream):
                     yield stream
             return
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self._authorizer.seconds
-        remaining = iter(streams)
-        while some := list(itertools.islice(remaining, _AT_ONCE)):
-            try:
-                async with asyncio.timeout_at(until), asyncio.TaskGroup() as group:
-                    asked = [group.create_task(self.on(stream)) for stream in some]
-            except TimeoutError:
-                raise AuthorizeTimeoutError(
-                    f"the application has not said within {self._authorizer.seconds:g} s which of "
-                    "these streams the request may see; ask for fewer"
-                ) from None
-            except ExceptionGroup as exc:
-                raise exc.exceptions[0] from None
-            for stream, task in zip(some, asked, strict=True):
-                if task.result().allow(action, stream):
+        found = list(streams)
+        async with contextlib.aclosing(self._request_rights.on_each_found(found)) as answers:
+            remaining = iter(found)
+            async for rights in answers:
+                stream = next(remaining)
+                if rights.allow(action, stream):
                     yield stream
 
 
-async def rights_of_request(request: Request, *, takes_ticket: bool = False) -> RequestRights:
+def united(streams: Sequence[StreamId], answers: Sequence[Rights], tenant: str) -> Rights:
+    """Return rights that permit on each stream what its own answer permits.
+
+    Args:
+        streams: The streams, at least one.
+        answers: What the request may do with each of them.
+        tenant: The tenant of the result.
+    """
+    ends = [each.expires_at for each in answers if each.expires_at is not None]
+    endless = [replace(each, expires_at=None) for each in answers]
+    first = replace(answers[0], expires_at=min(ends, default=None))
+    if all(each == endless[0] for each in endless):  # the function does not look at the stream
+        return first
+    found = []
+    for stream, rights in zip(streams, answers, strict=True):
+        own = StreamId(rights.tenant, stream.name)
+        permitted = frozenset(each for each in Action if rights.allow(each, own))
+        if permitted and rights.tenant == tenant:
+            found.append(Permission(permitted, StreamMatch("exact", stream.name)))
+    return replace(first, tenant=tenant, permissions=tuple(found), within=None)
+
+
+async def rights_of_request(
+    request: Request, *, takes_ticket: bool = False, reads: bool = False
+) -> RequestRights:
     """Return what a request may do, by its token, unless that was revoked, and the application.
 
     Args:
         request: The request.
         takes_ticket: Whether a ticket is accepted for it.
+        reads: Whether it only reads, whatever its method is.
 
     Raises:
         StreamqError: As for :meth:`Gateway.rights_of_token`.
     """
     gateway = gateway_of(request)
-    base = await gateway.rights_of_token(request, takes_ticket=takes_ticket)
+    base = await gateway.rights_of_token(request, takes_ticket=takes_ticket, reads=reads)
     authority = gateway.authority
     note_token(request, base)
     return RequestRights(request, base, authority.authorizer, takes_tokens=authority.needs_tokens)
