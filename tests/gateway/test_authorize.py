@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,9 +24,8 @@ from starlette.requests import Request
 from streamq import ConfigurationError, Settings, load_settings, open_writer
 from streamq.access import Grant, mint_token, new_secret, permit
 from streamq.driver import StreamId
-from streamq.gateway import Authorize, Gateway, GatewayOptions, create_app, token_rights
+from streamq.gateway import Authorize, GatewayOptions, create_app, token_rights
 from streamq.gateway import serve as serve_app
-from streamq.quotas import Quota, Quotas
 
 from .served import WatchedQueue, eventually
 
@@ -431,12 +431,14 @@ async def test_a_permission_that_has_ended_is_401(start: Start, queue: WatchedQu
         assert seen(await client.get(path)) == (401, "invalid_token")
 
 
-async def test_the_subject_counts_for_quotas(queue: WatchedQueue) -> None:
+async def test_the_subject_counts_for_quotas(queue: WatchedQueue, tmp_path: Path) -> None:
     """Users of an application have quotas as holders of tokens do."""
-    app = create_app(queue, OPEN, authorize=lambda request, _: Grant(True, subject=user(request)))
-    gateway: Gateway = app.state.gateway
-    gateway._bounds = Quotas(subject=Quota(connections=1))
-    gateway.renew()
+    quotas = tmp_path / "quotas.toml"
+    quotas.write_text("[tenants.default.subjects.ada]\nconnections = 1\n")
+    settings = OPEN.model_copy(update={"quotas": quotas})
+    app = create_app(
+        queue, settings, authorize=lambda request, _: Grant(True, subject=user(request))
+    )
     async with (
         serve_app(app) as server,
         httpx.AsyncClient(base_url=server.url) as client,

@@ -10,9 +10,11 @@ from contextlib import ExitStack
 from starlette.requests import Request
 from starlette.responses import Response
 
+from streamq._events import StreamId
+from streamq.access import Rights
 from streamq.gateway._error_responses import HEADERS
 from streamq.gateway._loops import gateway_of
-from streamq.gateway._many._asked import asked_by_address, asked_by_body
+from streamq.gateway._many._asked import Asked, asked_by_address, asked_by_body
 from streamq.gateway._many._response import ManyStreams
 from streamq.gateway._opening import CLIENT_GONE, ClientGoneError, unless_gone
 from streamq.gateway._request_rights import rights_of_request
@@ -20,11 +22,18 @@ from streamq.gateway._request_rights import rights_of_request
 
 async def send_many_events(request: Request) -> Response:
     """Answer with server-sent events of all streams that the request asks for."""
-    gateway = gateway_of(request)
     request_rights = await rights_of_request(request, reads=True)
     is_post = request.method == "POST"
     asked = await asked_by_body(request) if is_post else asked_by_address(request)
     streams, rights = await request_rights.on_all(asked.names)
+    return await follow_many(request, asked, streams, rights)
+
+
+async def follow_many(
+    request: Request, asked: Asked, streams: list[StreamId], rights: Rights
+) -> Response:
+    """Answer with the events of streams on which a request has rights."""
+    gateway = gateway_of(request)
     client = gateway.client_of(request.scope, rights)
     held = ExitStack()
     held.callback(gateway.hold_connection(client).release)
