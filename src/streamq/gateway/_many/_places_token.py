@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Iterable
 from typing import Protocol
 
 from streamq.gateway._error_responses import BadRequestError
@@ -83,13 +84,33 @@ class PlacesToken:
         entry = self._entries.get(_digest(name))
         return None if entry is None else self._place(entry)
 
-    def admit(self, name: str) -> bool:
-        """Begin to keep the place of a stream.
+    def admit(self, name: str, most: int) -> bool:
+        """Begin to keep the place of a stream, if the token then has at most ``most``.
 
         Returns:
-            Whether that is possible: not if another name has the same digest.
+            Whether that is possible: not if another name has the same digest, either.
         """
-        return self._names.setdefault(_digest(name), name) == name
+        key = _digest(name)
+        if key not in self._names and key not in self._entries and self.admitted >= most:
+            return False
+        return self._names.setdefault(key, name) == name
+
+    @property
+    def admitted(self) -> int:
+        """Number of streams whose places are kept."""
+        return len(self._names.keys() | self._entries.keys())
+
+    def forget(self, name: str) -> None:
+        """Keep the place of a stream no longer."""
+        key = _digest(name)
+        if self._names.get(key, name) == name:
+            self._names.pop(key, None)
+            self._entries.pop(key, None)
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Forget the places of all streams but these and the admitted ones."""
+        kept = self._names.keys() | {_digest(name) for name in names}
+        self._entries = {key: each for key, each in self._entries.items() if key in kept}
 
     def set(self, name: str, place: EventPlace) -> None:
         """Note a place."""
