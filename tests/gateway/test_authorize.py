@@ -206,6 +206,33 @@ async def test_each_stream_of_a_connection_is_a_question_of_its_own(
     assert seen(await client.get("/events?stream=chats/bob/1", headers=head)) == ABSENT
 
 
+async def test_a_prefix_finds_what_is_permitted(start: Start, queue: WatchedQueue) -> None:
+    """Also what appears later; and what has to be asked for one by one is refused at once."""
+    await write(queue, *STREAMS)
+    client = await start(own_chats)
+    head = {"X-User": "ada"}
+    path = "/events?prefix=chats/&stream=chats/bob/1"
+    async with aconnect_sse(client, "GET", path, headers=head) as source, asyncio.timeout(20):
+        texts: list[str] = []
+        async for event in source.aiter_sse():
+            texts.append(event.data)
+            if "secret of chats/ada/2" in event.data and "chats/ada/3" not in str(texts):
+                await write(queue, "chats/bob/3", "chats/ada/3")
+            if "secret of chats/ada/3" in event.data:
+                break
+    everything = "\n".join(texts)
+    assert "secret of chats/ada/1" in everything
+    assert "secret of chats/bob" not in everything
+    assert "chats/bob/3" not in everything
+    assert "chats/ada2" not in everything
+    client = await start(lambda *_: True)
+    answer = await client.get("/events?prefix=chats/")
+    assert seen(answer) == FORBIDDEN
+    assert "return permissions for None" in answer.json()["message"]
+    client = await start(lambda _request, stream: stream is not None)
+    assert seen(await client.get("/events?prefix=chats/")) == FORBIDDEN
+
+
 async def test_no_for_a_list_is_refused(start: Start, queue: WatchedQueue) -> None:
     """An empty list would look like a user without streams."""
     await write(queue, "a")

@@ -374,6 +374,32 @@ async def test_several_streams_with_a_body_that_fastapi_has_read(
     assert "0 of b" in answer.text
 
 
+async def test_prefixes_on_a_connection(queue: WatchedQueue, start: Any) -> None:
+    """A console shows the jobs that a user starts while it is open."""
+    await write(queue, "ada/a", "ada2/a", "bob/a", "extra")
+    streams = StreamResponses(queue=queue, settings=SETTINGS)
+    app = FastAPI()
+
+    @app.get("/events")
+    async def events(request: Request) -> Response:
+        return await streams.events(request, "extra", prefixes="ada")
+
+    client = await start(app)
+    path = "/events?prefix=bob&stream=bob/a"  # not looked at
+    async with aconnect_sse(client, "GET", path) as source, asyncio.timeout(20):
+        found: set[str] = set()
+        is_written = False
+        async for event in source.aiter_sse():
+            if event.event == "chunk":
+                found.add(event.json()["stream"])
+            if found == {"ada/a", "extra"} and not is_written:
+                is_written = True
+                await write(queue, "bob/b", "ada/b")
+            if "ada/b" in found:
+                break
+    assert found == {"ada/a", "extra", "ada/b"}
+
+
 async def test_no_streams_are_an_ended_connection(queue: WatchedQueue, start: Any) -> None:
     """A user without chats gets nothing, rather than an error or everything."""
     streams = StreamResponses(queue=queue, settings=SETTINGS)

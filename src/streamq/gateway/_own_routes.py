@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypeAlias
 
 from starlette.applications import Starlette
@@ -93,8 +94,9 @@ class StreamResponses:
     async def events(
         self,
         request: Request,
-        streams: StreamName | Iterable[StreamName],
+        streams: StreamName | Iterable[StreamName] = (),
         *,
+        prefixes: str | Iterable[str] = (),
         tenant: str | None = None,
         subject: str | None = None,
         expires_at: float | None = None,
@@ -106,6 +108,8 @@ class StreamResponses:
             streams: The stream. Of several, each event says which one it is of, as with ``GET
                 /events?stream=``; for ``POST`` the body has ``from``, ``wait`` and ``after``, as
                 that of ``POST /events``.
+            prefixes: Also the streams of these names, and all whose names continue them after a
+                slash, now and later.
             tenant: Whose streams, if they are given by name; by default the configured tenant.
             subject: Whom the request counts for, in quotas.
             expires_at: When the connection ends at the latest, in seconds since the epoch; the
@@ -115,20 +119,23 @@ class StreamResponses:
             TypeError: An argument is no request, or no stream.
             ConfigurationError: ``tenant``, ``subject`` or ``expires_at`` cannot be used.
         """
-        if isinstance(streams, str | StreamId):
+        below = [prefixes] if isinstance(prefixes, str) else [*prefixes]
+        if isinstance(streams, str | StreamId) and not below:
             return await self._one(
                 request, streams, Action.READ, send_events, tenant, subject, expires_at
             )
         _check_request(request)
-        names = [_named(each, tenant) for each in streams]
+        given = [streams] if isinstance(streams, str | StreamId) else streams
+        names = [_named(each, tenant) for each in given]
         tenants = {each for each, _ in names}
         if len(tenants) > 1:
             raise TypeError("the streams of one connection have one tenant")
         read = frozenset({Action.READ})
         permissions = [Permission(read, StreamMatch("exact", name)) for _, name in names if name]
         grant = Grant(permissions, subject, expires_at, tenants.pop() if tenants else tenant)
-        among = Among(tuple(name for _, name in names))
-        if not names:
+        found = [permit("read", "list", prefix=each) for each in below]
+        among = Among(tuple(name for _, name in names), tuple(below))
+        if not names and not below:
             return Response(status_code=204, headers=HEADERS)  # nothing will come
         of_body: Asked | None = None
         if request.method == "POST":  # before the request waits for its turn, which reads from it
@@ -141,8 +148,9 @@ class StreamResponses:
 
         async def answer(own: Request, rights: Rights) -> Response:
             asked = of_body or asked_by_address(own, among)
-            found = [_stream(rights.tenant, name) for name in asked.names]
-            return await follow_many(own, asked, found, rights)
+            named = [_stream(rights.tenant, name) for name in asked.names]
+            of_prefixes = replace(rights, permissions=tuple(found))
+            return await follow_many(own, asked, named, rights, of_prefixes)
 
         return await self._answer(request, grant, answer)
 
