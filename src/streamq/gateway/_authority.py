@@ -79,7 +79,9 @@ class Authority:
         """The issuers whose tokens are accepted."""
         return () if self._verifier is None else self._verifier.issuers
 
-    async def rights(self, request: Request, *, takes_ticket: bool = False) -> Rights:
+    async def rights(
+        self, request: Request, *, takes_ticket: bool = False, reads: bool = False
+    ) -> Rights:
         """Return what a request may do.
 
         A token that is refused never counts as none. The tenant is the token's; without tokens it
@@ -88,6 +90,7 @@ class Authority:
         Args:
             request: The request.
             takes_ticket: Whether a ticket is accepted for it.
+            reads: Whether it only reads, whatever its method is.
 
         Raises:
             MissingTokenError: There is no token, and nothing is permitted without one.
@@ -105,7 +108,7 @@ class Authority:
             if named is not None and self._trusts_tenants:
                 return dataclasses.replace(self._anonymous, tenant=named)
             return self._anonymous
-        brought = brought_credential(request)
+        brought = brought_credential(request, reads=reads)
         if brought is None:
             if not self._anonymous.permissions:
                 raise MissingTokenError(f"this needs a token: {_SEND}")

@@ -23,7 +23,7 @@ from streamq.reading._tail import read_latest
 
 from ._authority import Authority
 from ._catch_up import CatchUp
-from ._clients import Bound, Client, Clients
+from ._clients import Bound, Client, Clients, Hold
 from ._descriptors import room_for_connections
 from ._failure_log import FailureLog
 from ._follower import Follower
@@ -111,6 +111,11 @@ class Gateway:
             lambda: share(self.max_connections),
             self.quotas.allowances("connections"),
         )
+        self._shared = Bound(
+            "streams that are followed on connections of many",
+            lambda: options.max_followed,
+            lambda: share(options.max_followed),
+        )
         self._awaited = Bound(
             "connections that wait for a stream",
             lambda: options.max_waiting,
@@ -143,12 +148,15 @@ class Gateway:
             memory_bytes=self._hubs.memory_bytes + catch_up.cache.size_bytes,
         )
 
-    async def rights_of(self, request: Request, *, takes_ticket: bool = False) -> Rights:
+    async def rights_of(
+        self, request: Request, *, takes_ticket: bool = False, reads: bool = False
+    ) -> Rights:
         """Return what a request may do, by its token, unless that was revoked.
 
         Args:
             request: The request.
             takes_ticket: Whether a ticket is accepted for it.
+            reads: Whether it only reads, whatever its method is.
 
         Raises:
             MissingTokenError: There is no token, and nothing is permitted without one.
@@ -156,7 +164,7 @@ class Gateway:
             IssuerUnavailableError: It cannot be verified at the moment.
             RevocationsUnknownError: It may have been revoked.
         """
-        rights = await self.authority.rights(request, takes_ticket=takes_ticket)
+        rights = await self.authority.rights(request, takes_ticket=takes_ticket, reads=reads)
         await self.revocations.check(rights)
         return rights
 
@@ -247,6 +255,14 @@ class Gateway:
         finally:
             self._connections.discard(connection)
 
+    def hold_connection(self, client: Client) -> Hold:
+        """Count a connection of many streams among the open event streams.
+
+        Raises:
+            StreamqError: As for :meth:`follow`: there are too many.
+        """
+        return self._held.take(client)
+
     async def follow(
         self,
         stream: StreamId,
@@ -254,6 +270,7 @@ class Gateway:
         *,
         may_be_missing: bool = False,
         client: Client = _NO_CLIENT,
+        is_one_of_many: bool = False,
     ) -> AnyFollower | None:
         """Add a client to a stream; pass the result to :meth:`leave` at the end.
 
@@ -265,6 +282,8 @@ class Gateway:
                 for what comes after now.
             may_be_missing: Accept a stream that does not exist yet.
             client: The client, from :meth:`client_of`.
+            is_one_of_many: Whether its connection has other streams and is counted by itself, see
+                :meth:`hold_connection`.
 
         Returns:
             A follower, or ``None`` if the client already has the end of the stream.
@@ -282,7 +301,8 @@ class Gateway:
         Cancellation: leaves nothing behind.
         """
         held = ExitStack()
-        held.callback(self._held.take(client).release)
+        bound = self._shared if is_one_of_many else self._held
+        held.callback(bound.take(client).release)
         waiting = latest = None
         # A named place is replaced below, since no hub knows it by itself.
         begin = after if isinstance(after, EventPlace) else EventPlace(0)

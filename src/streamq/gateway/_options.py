@@ -43,6 +43,8 @@ class GatewayOptions:
             others, get heartbeats meanwhile, and share pages.
         max_connections: Open event streams; ``None`` for as many as the limit of file descriptors
             leaves room for, at most 10,000. ``serve`` accepts a tenth more connections.
+        max_followed: Streams that are followed on connections of many streams. Each of these
+            connections is one of ``max_connections``.
         max_waiting: Connections that wait for a stream that does not exist (``?wait=``).
         max_queries: Questions to the backend at once: whether a stream exists, where it stands. The
             others wait in turn. ``None`` for 16, and for 2 where the backend is this machine
@@ -73,6 +75,7 @@ class GatewayOptions:
     pages_bytes: int = 16_777_216
     max_page_reads: int = 4
     max_connections: int | None = None
+    max_followed: int = 10_000
     max_waiting: int = 1_000
     max_queries: int | None = None
     queue_seconds: float = 15.0

@@ -26,6 +26,7 @@ from ._handlers._cancellation import cancel_producer
 from ._handlers._deletion import delete_stream
 from ._handlers._events import send_events
 from ._handlers._listing import send_list
+from ._handlers._many_events import send_many_events
 from ._handlers._revocations import send_revocation
 from ._handlers._service import send_healthz, send_metadata, send_readyz
 from ._handlers._session import send_session
@@ -76,6 +77,7 @@ def _stream_routes(prefix: str) -> list[Route]:
     """Return the routes of streams; the verb comes first, since names contain everything."""
     return [
         Route(f"{prefix}/streams", _literal(send_list), methods=["GET"]),
+        Route(f"{prefix}/events", _literal(send_many_events), methods=["GET", "POST"]),
         _route("GET", f"{prefix}/events", send_events),
         _route("GET", f"{prefix}/story", send_story),
         _route("POST", f"{prefix}/ticket", send_ticket),
