@@ -24,7 +24,7 @@ from streamq.writing._policies import OnRetry
 from streamq.writing._writer import StreamWriter
 
 from ._competition import Competition
-from ._story import Publisher, TopicStory, StoryReader, Value, repeated_together, repetition_headers
+from ._story import Publisher, StoryReader, TopicStory, Value, repeated_together, repetition_headers
 
 _logger = logging.getLogger("streamq.temporal")
 
