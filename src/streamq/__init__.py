@@ -32,6 +32,7 @@ from ._errors import (
     SealedError,
     SerializationError,
     StorageFullError,
+    StoryTooLargeError,
     StreamCancelledError,
     StreamFailedError,
     StreamNotFoundError,
@@ -46,7 +47,9 @@ from ._statistics import ReaderStatistics, WriterStatistics
 from .opening._drivers import installed_drivers, load_driver
 from .opening._open import describe, open_queue, open_reader, open_writer
 from .opening._opening import Opening
+from .opening._read_story import read_story
 from .reading._reader import StreamReader
+from .reading._story import Story
 from .reading._tail import StreamStatus
 from .records._codec import Codec
 from .records._values import Encoding, Serializer
@@ -98,6 +101,8 @@ __all__ = [
     "Serializer",
     "Settings",
     "StorageFullError",
+    "Story",
+    "StoryTooLargeError",
     "StreamCancelledError",
     "StreamFailedError",
     "StreamId",
@@ -118,4 +123,5 @@ __all__ = [
     "open_queue",
     "open_reader",
     "open_writer",
+    "read_story",
 ]

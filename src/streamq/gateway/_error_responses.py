@@ -22,6 +22,7 @@ from streamq._errors import (
     StreamNotFoundError,
     StreamqError,
     ThrottledError,
+    TrimmedError,
 )
 from streamq.access import InvalidTokenError, IssuerUnavailableError
 
@@ -77,6 +78,7 @@ _PUBLIC: dict[type[StreamqError], int] = {
     BadRequestError: 400,
     StreamNotFoundError: 404,
     CursorError: 409,
+    TrimmedError: 410,
     IdleTimeoutError: 504,
     ClientLimitError: 429,
     GatewayLimitError: 503,

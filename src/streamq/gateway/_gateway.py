@@ -30,6 +30,7 @@ from ._follower import Follower
 from ._gateway_statistics import GatewayStatistics
 from ._hub import OPEN_RETRY_SECONDS, Place, locate
 from ._hubs import Hubs
+from ._last_attempt import LastAttemptFollower
 from ._options import GatewayOptions
 from ._pacer import Gate, Pacer
 from ._pages import ReadPlace
@@ -254,6 +255,8 @@ class Gateway:
         *,
         may_be_missing: bool = False,
         client: Client = _NO_CLIENT,
+        last_attempt: bool = False,
+        until: int | None = None,
     ) -> AnyFollower | None:
         """Add a client to a stream; pass the result to :meth:`leave` at the end.
 
@@ -265,6 +268,8 @@ class Gateway:
                 for what comes after now.
             may_be_missing: Accept a stream that does not exist yet.
             client: The client, from :meth:`client_of`.
+            last_attempt: Whether attempts that a reset has voided are left out.
+            until: Only resets up to this event count for that; by default all that are known.
 
         Returns:
             A follower, or ``None`` if the client already has the end of the stream.
@@ -318,7 +323,11 @@ class Gateway:
             held.close()
             return None
         self._hubs.join(hub)
-        follower = Follower(hub, begin, latest, self._catch_up, client, held, waiting)
+        parts = (hub, begin, latest, self._catch_up, client, held, waiting)
+        if last_attempt and isinstance(after, EventPlace):  # elsewhere nothing is void
+            follower: Follower = LastAttemptFollower(*parts, until=until)
+        else:
+            follower = Follower(*parts)
         throttles = self.quotas.throttles(client)
         return ThrottledFollower(follower, throttles) if throttles else follower
 
