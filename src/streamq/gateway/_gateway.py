@@ -23,7 +23,7 @@ from streamq.reading._tail import read_latest
 
 from ._authority import Authority
 from ._catch_up import CatchUp
-from ._clients import Bound, Client, Clients
+from ._clients import Bound, Client, Clients, Hold
 from ._descriptors import room_for_connections
 from ._failure_log import FailureLog
 from ._follower import Follower
@@ -112,6 +112,11 @@ class Gateway:
             lambda: share(self.max_connections),
             self.quotas.allowances("connections"),
         )
+        self._shared = Bound(
+            "streams that are followed on connections of many",
+            lambda: options.max_followed,
+            lambda: share(options.max_followed),
+        )
         self._awaited = Bound(
             "connections that wait for a stream",
             lambda: options.max_waiting,
@@ -144,12 +149,17 @@ class Gateway:
             memory_bytes=self._hubs.memory_bytes + catch_up.cache.size_bytes,
         )
 
-    async def rights_of(self, request: Request, *, takes_ticket: bool = False) -> Rights:
-        """Return what a request may do, by its token, unless that was revoked.
+    async def rights_of_token(
+        self, request: Request, *, takes_ticket: bool = False, reads: bool = False
+    ) -> Rights:
+        """Return what a request may do by its token, unless that was revoked.
+
+        What it may do with streams is up to the application, too: :func:`rights_of_request`.
 
         Args:
             request: The request.
             takes_ticket: Whether a ticket is accepted for it.
+            reads: Whether it only reads, whatever its method is.
 
         Raises:
             MissingTokenError: There is no token, and nothing is permitted without one.
@@ -157,7 +167,7 @@ class Gateway:
             IssuerUnavailableError: It cannot be verified at the moment.
             RevocationsUnknownError: It may have been revoked.
         """
-        rights = await self.authority.rights(request, takes_ticket=takes_ticket)
+        rights = await self.authority.rights(request, takes_ticket=takes_ticket, reads=reads)
         await self.revocations.check(rights)
         return rights
 
@@ -248,6 +258,14 @@ class Gateway:
         finally:
             self._connections.discard(connection)
 
+    def hold_connection(self, client: Client) -> Hold:
+        """Count a connection of many streams among the open event streams.
+
+        Raises:
+            StreamqError: As for :meth:`follow`: there are too many.
+        """
+        return self._held.take(client)
+
     async def follow(
         self,
         stream: StreamId,
@@ -257,6 +275,7 @@ class Gateway:
         client: Client = _NO_CLIENT,
         last_attempt: bool = False,
         until: int | None = None,
+        is_one_of_many: bool = False,
     ) -> AnyFollower | None:
         """Add a client to a stream; pass the result to :meth:`leave` at the end.
 
@@ -270,6 +289,8 @@ class Gateway:
             client: The client, from :meth:`client_of`.
             last_attempt: Whether attempts that a reset has voided are left out.
             until: Only resets up to this event count for that; by default all that are known.
+            is_one_of_many: Whether its connection has other streams and is counted by itself, see
+                :meth:`hold_connection`.
 
         Returns:
             A follower, or ``None`` if the client already has the end of the stream.
@@ -287,7 +308,8 @@ class Gateway:
         Cancellation: leaves nothing behind.
         """
         held = ExitStack()
-        held.callback(self._held.take(client).release)
+        bound = self._shared if is_one_of_many else self._held
+        held.callback(bound.take(client).release)
         waiting = latest = None
         # A named place is replaced below, since no hub knows it by itself.
         begin = after if isinstance(after, EventPlace) else EventPlace(0)
