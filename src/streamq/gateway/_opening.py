@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from starlette.types import Message, Receive, Scope
 
 from ._gateway import Gateway
 from ._throttled import AnyFollower
+
+T = TypeVar("T")
 
 CLIENT_GONE = 499
 """Status for logs where the client has gone: no client gets it."""
@@ -77,31 +79,57 @@ async def follow_unless_gone(
 
     Cancellation: leaves nothing behind.
     """
-    following = asyncio.create_task(follow)
+
+    def leave(follower: AnyFollower | None) -> None:
+        if follower is not None:
+            gateway.leave(follower)
+
+    return await unless_gone(gateway, receive, follow, leave)
+
+
+async def unless_gone(
+    gateway: Gateway,
+    receive: Receive,
+    work: Coroutine[Any, Any, T],
+    undo: Callable[[T], object] | None = None,
+) -> T:
+    """Return the result of work for a client, unless it disconnects first.
+
+    Args:
+        gateway: Owns the tasks.
+        receive: Tells that the client has disconnected.
+        work: What is done for it.
+        undo: Releases a result that nobody gets.
+
+    Raises:
+        ClientGoneError: The client disconnected first.
+        StreamqError: As for ``work``.
+
+    Cancellation: leaves nothing behind.
+    """
+    working = asyncio.create_task(work)
     leaving = asyncio.create_task(_disconnected(receive))
-    gateway.own(following)
+    gateway.own(working)
     gateway.own(leaving)
     is_returned = False
     try:
-        await asyncio.wait((following, leaving), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         if leaving.done():  # also if it has just been opened: nobody would notice that later
             raise ClientGoneError
-        follower = following.result()
+        result = working.result()
         is_returned = True
-        return follower
+        return result
     finally:
         leaving.cancel()
         if not is_returned:
-            following.cancel()
-            following.add_done_callback(lambda task: _release(gateway, task))
+            working.cancel()
+            working.add_done_callback(lambda task: _release(task, undo))
 
 
-def _release(gateway: Gateway, task: asyncio.Task[AnyFollower | None]) -> None:
-    if task.cancelled() or task.exception() is not None:
+def _release(task: asyncio.Task[T], undo: Callable[[T], object] | None) -> None:
+    if task.cancelled() or task.exception() is not None or undo is None:
         return
-    follower = task.result()
-    if follower is not None:
-        gateway.leave(follower)
+    undo(task.result())
 
 
 async def _disconnected(receive: Receive) -> None:
