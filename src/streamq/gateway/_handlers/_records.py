@@ -136,13 +136,15 @@ async def _described(gateway: Gateway, stream: StreamId, client: Client, last: i
             # Not all at once: it is not known how large they are.
             _check_size(info.last, stream)
             count = min(count * _GROWTH, last)
-    _check_size(info.last, stream)
-    facts = {
-        "records_stored": info.records,
-        "size_bytes": info.size_bytes,
-        "expires_in_seconds": seconds(info.expires_in),
-        "attempts": info.attempts,
-    }
+        _check_size(info.last, stream)
+        facts = {
+            "records_stored": info.records,
+            "size_bytes": info.size_bytes,
+            "expires_in_seconds": seconds(info.expires_in),
+            "attempts": info.attempts,
+        }
+        if not queue.capabilities.fenced:
+            facts["newest_epoch"] = await retry.run(lambda: calling.known_epoch(queue, stream))
     records = await encode_records(info.last, gateway.records.pacer, client)
     document = b'%b,"last":%b}' % (to_json(facts).encode("ascii")[:-1], records)
     return Response(document, media_type="application/json", headers=HEADERS)
