@@ -61,7 +61,7 @@ class GatewayClient:
     @property
     def origin(self) -> str:
         """The gateway, for messages."""
-        return self.address.origin
+        return self.address.root
 
     async def get(
         self, url: str, params: Mapping[str, str], stream: StreamId | None = None
