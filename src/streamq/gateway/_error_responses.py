@@ -48,6 +48,12 @@ class BadRequestError(StreamqError):
     code = "bad_request"
 
 
+class TooLargeError(StreamqError):
+    """What was asked for is larger than one answer may be."""
+
+    code = "answer_too_large"
+
+
 class MissingTokenError(StreamqError):
     """A request brings no token, and may do nothing without one."""
 
@@ -89,6 +95,7 @@ class SessionsOffError(StreamqError):
 # files); they are logged, and replaced for the client.
 _PUBLIC: dict[type[StreamqError], int] = {
     BadRequestError: 400,
+    TooLargeError: 413,
     StreamNotFoundError: 404,
     CursorError: 409,
     TrimmedError: 410,

@@ -38,6 +38,7 @@ from ._places import EventPlace, NamedPlace
 from ._questions import Questions
 from ._queues import Queues
 from ._reader_quotas import ReaderQuotas
+from ._records import Records
 from ._revocations import Revocations
 from ._server_watch import ServerWatch
 from ._stopping import Stopping
@@ -93,7 +94,8 @@ class Gateway:
         self._bounds = load_quotas(settings) if quotas is None else quotas
         self.quotas = ReaderQuotas(self._bounds)
         """Counts what tenants and subjects take."""
-        self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer(), self.quotas)
+        pacer = Pacer()
+        self._catch_up = CatchUp(self._queues.open_for_the_past, options, pacer, self.quotas)
         self._hubs = Hubs(
             options, self.failures, forget_pages=self._catch_up.cache.forget, own=self.own
         )
@@ -122,6 +124,18 @@ class Gateway:
             lambda: options.max_waiting,
             lambda: share(options.max_waiting),
         )
+        self.records = Records(
+            self._queues,
+            self.questions,
+            self._catch_up,
+            pacer,
+            self.quotas,
+            self._held,
+            self._awaited,
+            self.brief_settings,
+            options,
+        )
+        """Follows stored records for clients that decode them by themselves."""
 
     @property
     def max_connections(self) -> int:
@@ -210,6 +224,7 @@ class Gateway:
             self._hubs.aclose,
             self._end_tasks,
             self.revocations.aclose,
+            self.records.aclose,
             self._catch_up.aclose,
             self.authority.aclose,
             self._queues.aclose,
@@ -356,6 +371,7 @@ class Gateway:
     def end_readers(self, stream: StreamId) -> None:
         """Report to all who follow a stream here that it was deleted."""
         self._hubs.cut(stream)
+        self.records.cut(stream)
 
     def leave(self, follower: AnyFollower) -> None:
         """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""
