@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -72,13 +73,36 @@ class Reader:
         ) as source:
             yield source
 
-    async def read(self, source: EventSource, events: int | None = None) -> list[ServerSentEvent]:
-        """Read a number of events, or all of them to the end of the connection."""
-        found = []
+    async def events(self, source: EventSource) -> AsyncIterator[ServerSentEvent]:
+        """Yield the events of a connection; a frame without data only sets the id."""
         async for event in source.aiter_sse():
             if event.data:
-                self.take(event)
-                found.append(event)
-                if len(found) == events:
-                    break
+                yield event
+            elif event.id:
+                self.last_id = event.id
+
+    async def read(self, source: EventSource, events: int | None = None) -> list[ServerSentEvent]:
+        """Take a number of events, or all of them to the end of the connection."""
+        found = []
+        async for event in self.events(source):
+            self.take(event)
+            found.append(event)
+            if len(found) == events:
+                break
         return found
+
+    async def until(
+        self, events: AsyncIterator[ServerSentEvent], condition: Callable[[], bool]
+    ) -> list[dict[str, Any]]:
+        """Take events until a condition is met; return their data."""
+        found = []
+        async with asyncio.timeout(20):
+            while not condition():
+                found.append(self.take(await anext(events)))
+        return found
+
+    async def until_ended(
+        self, events: AsyncIterator[ServerSentEvent], *names: str
+    ) -> list[dict[str, Any]]:
+        """Take events until streams have ended; return their data."""
+        return await self.until(events, lambda: {*names} <= {*self.ended})

@@ -33,7 +33,7 @@ async def test_streams_of_one_connection_arrive_as_they_are_written(
     ):
         reader = Reader(served)
         async with reader.get(address("a", "b", wait="5")) as source:
-            events = source.aiter_sse()
+            events = reader.events(source)
             for _ in range(2):
                 assert (await anext(events)).event == "stream"
             for i in range(5):
