@@ -53,7 +53,7 @@ async def test_a_reconnect_has_what_is_new_from_its_beginning(
 
     def opening() -> Any:
         if method == "get":
-            return reader.get(address(prefixes=("p/",), **{"from": start_place}))
+            return reader.get(address(prefixes=("p/",), from_=start_place))
         return reader.post({"prefixes": ["p/"], "from": start_place})
 
     async with open_writer("p/old", queue=queue) as old:
