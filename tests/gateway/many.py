@@ -13,10 +13,13 @@ from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 from .served import Served
 
 
-def address(*names: str, prefixes: tuple[str, ...] = (), **query: str) -> str:
+def address(
+    *names: str, prefixes: tuple[str, ...] = (), from_: str = "", wait: str = "", after: str = ""
+) -> str:
     """Return the address of a GET; names must need no encoding."""
-    parts = [f"stream={name}" for name in names] + [f"prefix={prefix}" for prefix in prefixes]
-    return "/events?" + "&".join(parts + [f"{key}={value}" for key, value in query.items()])
+    parts = [("stream", name) for name in names] + [("prefix", each) for each in prefixes]
+    parts += [("from", from_), ("wait", wait), ("after", after)]
+    return "/events?" + "&".join(f"{key}={value}" for key, value in parts if value)
 
 
 class Reader:
@@ -36,6 +39,8 @@ class Reader:
         """Streams whose end has arrived, in order."""
         self.order: list[str] = []
         """The stream of each event, in order."""
+        self.errors: list[tuple[str | None, str, bool]] = []
+        """Of each error: the stream that it concerns, the code, whether the gateway goes on."""
 
     def take(self, event: ServerSentEvent) -> dict[str, Any]:
         """Note an event, and return its data."""
@@ -43,7 +48,10 @@ class Reader:
         if event.id:
             self.last_id = event.id
         name = data.get("stream")
-        if name is None or event.event == "error":
+        if event.event == "error":
+            self.errors.append((name, data["error"], data["retryable"]))
+            return data
+        if name is None:
             return data
         self.places[name] = data["place"]
         if event.event == "stream":
@@ -82,12 +90,18 @@ class Reader:
                 self.last_id = event.id
 
     async def read(self, source: EventSource, events: int | None = None) -> list[ServerSentEvent]:
+        """Take a number of events of a connection, or all of them to its end."""
+        return await self.rest(self.events(source), events)
+
+    async def rest(
+        self, events: AsyncIterator[ServerSentEvent], most: int | None = None
+    ) -> list[ServerSentEvent]:
         """Take a number of events, or all of them to the end of the connection."""
         found = []
-        async for event in self.events(source):
+        async for event in events:
             self.take(event)
             found.append(event)
-            if len(found) == events:
+            if len(found) == most:
                 break
         return found
 

@@ -30,6 +30,7 @@ from ._opening import CLIENT_GONE, ClientGoneError, enter_unless_gone
 from ._options import GatewayOptions
 from ._routes import routes
 from ._sites import MOUNTED, SiteGuard, SiteRules
+from ._story_text import STORY_HEADERS
 from ._tenant_converters import settings_of_tenant
 
 _logger = gateway_logger()
@@ -171,7 +172,7 @@ def build_app(
                 allow_headers=["Authorization", "Last-Event-ID"],
                 # Any page at all could otherwise read with the cookie of whoever opens it.
                 allow_credentials=site_rules.origins == site_rules.named_origins,
-                expose_headers=["WWW-Authenticate", "Retry-After"],
+                expose_headers=["WWW-Authenticate", "Retry-After", *STORY_HEADERS],
             )
         )
     middleware.append(Middleware(_InTurn, gateways=gateways))

@@ -22,6 +22,7 @@ from streamq._errors import (
     StreamNotFoundError,
     StreamqError,
     ThrottledError,
+    TrimmedError,
 )
 from streamq.access import InvalidTokenError, IssuerUnavailableError
 
@@ -45,6 +46,12 @@ class BadRequestError(StreamqError):
     """A request has a parameter that cannot be used."""
 
     code = "bad_request"
+
+
+class TooLargeError(StreamqError):
+    """What was asked for is larger than one answer may be."""
+
+    code = "answer_too_large"
 
 
 class MissingTokenError(StreamqError):
@@ -94,9 +101,11 @@ class SessionsOffError(StreamqError):
 # files); they are logged, and replaced for the client.
 _PUBLIC: dict[type[StreamqError], int] = {
     BadRequestError: 400,
+    TooLargeError: 413,
     StreamsLimitError: 400,
     StreamNotFoundError: 404,
     CursorError: 409,
+    TrimmedError: 410,
     IdleTimeoutError: 504,
     ClientLimitError: 429,
     GatewayLimitError: 503,

@@ -30,6 +30,7 @@ from ._follower import Follower
 from ._gateway_statistics import GatewayStatistics
 from ._hub import OPEN_RETRY_SECONDS, Place, locate
 from ._hubs import Hubs
+from ._last_attempt import LastAttemptFollower
 from ._many._prefix_watchers import PrefixWatchers
 from ._options import GatewayOptions
 from ._pacer import Gate, Pacer
@@ -38,6 +39,7 @@ from ._places import EventPlace, NamedPlace
 from ._questions import Questions
 from ._queues import Queues
 from ._reader_quotas import ReaderQuotas
+from ._records import Records
 from ._revocations import Revocations
 from ._server_watch import ServerWatch
 from ._stopping import Stopping
@@ -93,7 +95,8 @@ class Gateway:
         self._bounds = load_quotas(settings) if quotas is None else quotas
         self.quotas = ReaderQuotas(self._bounds)
         """Counts what tenants and subjects take."""
-        self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer(), self.quotas)
+        pacer = Pacer()
+        self._catch_up = CatchUp(self._queues.open_for_the_past, options, pacer, self.quotas)
         self._hubs = Hubs(
             options, self.failures, forget_pages=self._catch_up.cache.forget, own=self.own
         )
@@ -124,6 +127,18 @@ class Gateway:
             lambda: options.max_waiting,
             lambda: share(options.max_waiting),
         )
+        self.records = Records(
+            self._queues,
+            self.questions,
+            self._catch_up,
+            pacer,
+            self.quotas,
+            self._held,
+            self._awaited,
+            self.brief_settings,
+            options,
+        )
+        """Follows stored records for clients that decode them by themselves."""
 
     @property
     def max_connections(self) -> int:
@@ -213,6 +228,7 @@ class Gateway:
             self._hubs.aclose,
             self._end_tasks,
             self.revocations.aclose,
+            self.records.aclose,
             self._catch_up.aclose,
             self.authority.aclose,
             self._queues.aclose,
@@ -276,6 +292,8 @@ class Gateway:
         *,
         may_be_missing: bool = False,
         client: Client = _NO_CLIENT,
+        last_attempt: bool = False,
+        until: int | None = None,
         is_one_of_many: bool = False,
     ) -> AnyFollower | None:
         """Add a client to a stream; pass the result to :meth:`leave` at the end.
@@ -288,6 +306,8 @@ class Gateway:
                 for what comes after now.
             may_be_missing: Accept a stream that does not exist yet.
             client: The client, from :meth:`client_of`.
+            last_attempt: Whether attempts that a reset has voided are left out.
+            until: Only resets up to this event count for that; by default all that are known.
             is_one_of_many: Whether its connection has other streams and is counted by itself, see
                 :meth:`hold_connection`.
 
@@ -344,13 +364,18 @@ class Gateway:
             held.close()
             return None
         self._hubs.join(hub)
-        follower = Follower(hub, begin, latest, self._catch_up, client, held, waiting)
+        parts = (hub, begin, latest, self._catch_up, client, held, waiting)
+        if last_attempt and isinstance(after, EventPlace):  # elsewhere nothing is void
+            follower: Follower = LastAttemptFollower(*parts, until=until)
+        else:
+            follower = Follower(*parts)
         throttles = self.quotas.throttles(client)
         return ThrottledFollower(follower, throttles) if throttles else follower
 
     def end_readers(self, stream: StreamId) -> None:
         """Report to all who follow a stream here that it was deleted."""
         self._hubs.cut(stream)
+        self.records.cut(stream)
 
     def leave(self, follower: AnyFollower) -> None:
         """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""

@@ -27,6 +27,7 @@ from ._handlers._deletion import delete_stream
 from ._handlers._events import send_events
 from ._handlers._listing import send_list
 from ._handlers._many_events import send_many_events
+from ._handlers._records import send_backend, send_records
 from ._handlers._revocations import send_revocation
 from ._handlers._service import send_healthz, send_metadata, send_readyz
 from ._handlers._session import send_session
@@ -79,6 +80,8 @@ def _stream_routes(prefix: str) -> list[Route]:
         Route(f"{prefix}/events", _literal(send_many_events), methods=["GET", "POST"]),
         _route("GET", f"{prefix}/events", send_events),
         _route("GET", f"{prefix}/story", send_story),
+        Route(f"{prefix}/records", _literal(send_backend), methods=["GET"]),
+        _route("GET", f"{prefix}/records", send_records),
         _route("POST", f"{prefix}/ticket", send_ticket),
         _route("POST", f"{prefix}/cancel", cancel_producer),
         Route(f"{prefix}/streams/{_NAME}", _one, methods=["GET", "DELETE"]),

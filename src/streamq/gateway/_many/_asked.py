@@ -54,6 +54,7 @@ class Asked:
         start: Where a stream begins in which the client has no place.
         wait_seconds: How long a named stream may take to appear; ``None`` if it has to exist.
         places: The places that the client has.
+        comes_back: Whether it brought places, or the id of a connection that had none yet.
         token: The places that came as the id of an event, or a new one; ``None`` if events are to
             have no ids.
     """
@@ -63,6 +64,7 @@ class Asked:
     start: EventPlace | NamedPlace
     wait_seconds: float | None
     places: KnownPlaces
+    comes_back: bool
     token: PlacesToken | None
 
     @property
@@ -98,6 +100,7 @@ def asked_by_address(request: Request, among: Among | None = None) -> Asked:
         start=_start(query.get("from", "beginning")),
         wait_seconds=None if wait is None else number("wait", wait, _MOST_WAIT_SECONDS),
         places=token,
+        comes_back=bool(header or given),
         token=token,
     )
     _check(asked, "?stream=NAME&stream=NAME or ?prefix=P")
@@ -107,6 +110,8 @@ def asked_by_address(request: Request, among: Among | None = None) -> Asked:
                 f"the ids of this connection cannot tell stream {name[:60]!r} from another one of "
                 "its streams: use POST /events"
             )
+    if not asked.prefixes:
+        token.keep(())  # streams that the client does not ask for any more
     return asked
 
 
@@ -136,6 +141,7 @@ async def asked_by_body(request: Request, among: Among | None = None) -> Asked:
         start=_start(body.get("from", "beginning")),
         wait_seconds=_wait(body.get("wait")),
         places=NamedPlaces(places),
+        comes_back=bool(places),
         token=None,
     )
     _check(asked, '{"streams": ["NAME"]} or {"prefixes": ["P"]}')

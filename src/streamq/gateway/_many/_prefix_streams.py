@@ -238,7 +238,7 @@ class PrefixStreams:
         if known is not None:
             return known
         # A client that brings places has heard of all that were there when it came first.
-        return EventPlace(0) if is_new or len(self._asked.places) else self._asked.start
+        return EventPlace(0) if is_new or self._asked.comes_back else self._asked.start
 
     def _prefix_of(self, name: str) -> str:
         return next(each for each in self._prefixes if name.startswith(each))

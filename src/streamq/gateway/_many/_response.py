@@ -203,7 +203,10 @@ class ManyStreams(LiveResponse):
         """Do nothing: the token is advanced by what is sent next, and without an await before."""
 
     def _opening_frames(self, expires_in: float | None) -> bytes:
-        place = str(self._token) if self._token else None
+        # Where streams begin at a tail, a client that comes back has to bring the id, though it may
+        # have no places yet: what a prefix finds then is new.
+        has_id = self._token is not None and (len(self._token) or self._is_moving)
+        place = str(self._token) if has_id else None
         return encode_opening(self._options.retry_seconds, place, expires_in)
 
     def _goodbye_frame(self, reason: str) -> bytes:

@@ -33,6 +33,7 @@ _OPENED_AT_ONCE = 8
 _READ_SECONDS = 60.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _MOST_DOUBLINGS = 5
+_ERRORS_OF_OURS = 500
 
 
 class LineState(enum.Enum):
@@ -157,7 +158,8 @@ class StreamLine:
         except StreamqError as exc:
             if isinstance(exc, CursorError) and self._begin_anew():
                 return False
-            if follower is None or exc is not follower.hub.failure:
+            is_logged = follower is not None and exc is follower.hub.failure
+            if not is_logged and Problem.of(exc).status >= _ERRORS_OF_OURS:
                 self._around.gateway.failures.log(self.asked, exc)
             return await self._fail(exc)
         finally:
