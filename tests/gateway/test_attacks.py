@@ -124,7 +124,7 @@ async def by_application(
 
     changed = settings.model_copy(update={"token_key": None, "token_issuers": None})
     async with AsyncExitStack() as stack:
-        yield await Serve(stack, queue, changed)(authorize=authorize)
+        yield await Serve(stack, queue, changed)(authorize=authorize, max_age_seconds=0.5)
 
 
 @pytest.mark.parametrize("theme", ATTACKS)

@@ -22,10 +22,11 @@ from pydantic import SecretStr
 from starlette.requests import Request
 
 from streamq import ConfigurationError, Settings, load_settings, open_writer
-from streamq.access import Grant, mint_token, new_secret, permit
+from streamq.access import Action, Grant, mint_token, new_secret, permit
 from streamq.driver import StreamId
 from streamq.gateway import Authorize, GatewayOptions, create_app, token_rights
 from streamq.gateway import serve as serve_app
+from streamq.gateway._request_rights import rights_of_request
 
 from .served import WatchedQueue, eventually
 
@@ -414,6 +415,21 @@ async def test_an_application_with_tenants_names_those_that_cancel(
     settings = OPEN.model_copy(update={"temporal_address": "127.0.0.1:1"})
     client = await start(lambda *_: given, settings)
     assert seen(await client.post(f"/cancel/{name}")) == (503, "temporal_unavailable")
+
+
+async def test_yes_to_one_stream_is_no_right_on_another(queue: WatchedQueue) -> None:
+    """Whoever writes another handler cannot use an answer for what was not asked."""
+    app = create_app(queue, OPEN, authorize=lambda *_: True)
+    request = Request({"type": "http", "method": "GET", "headers": [], "app": app})
+    request_rights = await rights_of_request(request)
+    stream, rights = await request_rights.on("a")
+    assert rights.allow(Action.READ, stream)
+    assert not rights.know(StreamId("default", "b"))
+    assert not rights.allow(Action.LIST, StreamId("default", "a/b"))
+    search = await request_rights.search()
+    assert search.rights.allow(Action.LIST, stream)
+    assert not search.rights.allow(Action.READ, stream)
+    assert (await search.on(stream)).allow(Action.READ, stream)
 
 
 async def test_a_connection_ends_with_the_permission(start: Start, queue: WatchedQueue) -> None:
