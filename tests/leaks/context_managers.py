@@ -18,7 +18,7 @@ from typing import Any
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
-from streamq import Settings, open_queue, open_reader, open_writer
+from streamq import Settings, open_queue, open_reader, open_readers, open_writer
 from streamq.driver import QueueOptions, StreamId
 from streamq.gateway import create_app, serve
 from streamq.gateway._gateway import Gateway
@@ -133,6 +133,10 @@ USES: dict[str, tuple[Make, Use]] = {
         lambda w: open_reader(STREAM, settings=w.settings),
         _read,
     ),
+    "streamq.opening._open_readers.open_readers": (
+        lambda w: open_readers([STREAM, "other"], prefixes=[STREAM[:3]], settings=w.settings),
+        _read,
+    ),
     "streamq.opening._open.open_writer": (
         lambda w: open_writer(uuid.uuid4().hex, settings=w.settings),
         _write,
@@ -175,6 +179,7 @@ ELSEWHERE: dict[str, str] = {
     "streamq.opening._open._using": "part of open_writer and open_reader",
     "streamq.driver.ChunkQueue": "the base of queues",
     "streamq.reading._reader.StreamReader": "open_reader",
+    "streamq.reading._readers.StreamReaders": "open_readers",
     "streamq.writing._writer.StreamWriter": "open_writer",
     "streamq.writing._sender.Sender": "part of StreamWriter",
     # Parts of the gateway.
