@@ -25,7 +25,7 @@ from streamq.gateway._gateway import Gateway
 from streamq.gateway._options import GatewayOptions
 from streamq.gateway._places import EventPlace
 from streamq.opening._open import configured_driver
-from streamq.temporal import StreamqPlugin, subscribe
+from streamq.temporal import StreamqPlugin, subscribe, subscribe_topics
 from streamq.temporal.workflow_streams import WorkflowStreamClient
 from streamq.testing import FaultProxy
 from streamq.testing._harness import queue_factory
@@ -145,6 +145,10 @@ USES: dict[str, tuple[Make, Use]] = {
         lambda w: subscribe(w.workflow, settings=w.settings),
         _read,
     ),
+    "streamq.temporal._subscribe_topics.TopicsSubscription": (
+        lambda w: subscribe_topics(w.workflow, ["default", "other"], settings=w.settings),
+        _read,
+    ),
     "streamq.temporal.workflow_streams._client.WorkflowStreamClient": (
         lambda w: WorkflowStreamClient.create(
             w.client,
@@ -201,6 +205,7 @@ ELSEWHERE: dict[str, str] = {
     "streamq.gateway._catch_up.CatchUp": "Gateway.running",
     "streamq.gateway._queues.Queues": "Gateway.running",
     # Inside Temporal's worker.
+    "streamq.temporal._until_closed.UntilClosed": "Subscription and TopicsSubscription",
     "streamq.temporal.activities._waiting.WaitingActivities": "StreamqPlugin closes it",
     "streamq.temporal.producer._discarding._DiscardingQueue": "has no resource",
     "streamq.driver_parts._temporal_target.leaving_sdk": "holds nothing",

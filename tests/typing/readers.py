@@ -135,6 +135,17 @@ async def reads_stories(handle: WorkflowHandle[Any, Any]) -> None:
     assert_type(by_handle.chunks, tuple[Chunk[Token], ...])
 
 
+async def reads_topics(handle: WorkflowHandle[Any, Any]) -> None:
+    async with temporal.subscribe_topics(handle, ["a", "b"], value_type=Token) as events:
+        async for item in events:
+            match item.event:
+                case Chunk():
+                    assert_type(item.event.value, Token)
+                case Reset() | Seal() | ReadFailure():
+                    assert_type(item.topic, str)
+        temporal.subscribe_topics(handle, ["a", "b"], from_=events.cursors)
+
+
 async def in_workflow(stream: ActivityStream[Token, int], inbox: StreamInbox[Token]) -> str:
     async for event in stream:
         shown(event)

@@ -183,6 +183,13 @@ class StreamReaders(Generic[T, GapT]):
         self._news.append(StreamEvent(stream, ReadFailure(error)))
         self._wake()
 
+    def give_up(self, stream: StreamId) -> None:
+        """Read a stream no more although it has not ended; its place stays known."""
+        reading = self._readings[stream]
+        if reading.task is not None:
+            reading.task.cancel()
+        self._end(reading)
+
     def forget(self, streams: Iterable[StreamId]) -> None:
         """Forget the places of streams that have ended."""
         for stream in streams:
