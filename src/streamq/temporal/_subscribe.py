@@ -24,10 +24,7 @@ from ._names import DEFAULT_TOPIC, check_topic
 from ._serializer import conversion
 from ._targets import Target, target_of
 from ._tracing import ReadingSpan
-from ._until_closed import GRACE_SECONDS, UntilClosed
-
-START_SECONDS = 10.0
-"""How long a subscriber waits for a workflow or activity that does not exist yet."""
+from ._until_closed import GRACE_SECONDS, START_SECONDS, UntilClosed
 
 
 def subscribe(

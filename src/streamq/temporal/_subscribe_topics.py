@@ -28,9 +28,8 @@ from streamq.records._values import T, TCo
 
 from ._names import check_topic
 from ._serializer import conversion
-from ._subscribe import START_SECONDS
 from ._targets import Target, target_of
-from ._until_closed import GRACE_SECONDS, UntilClosed
+from ._until_closed import GRACE_SECONDS, START_SECONDS, UntilClosed
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,9 @@ from streamq._executions import Execution
 
 from ._targets import Target
 
+START_SECONDS = 10.0
+"""How long a subscriber waits for a workflow or activity that does not exist yet."""
+
 GRACE_SECONDS = 1.5
 """How long events may take that were in transit when the execution ended."""
 
