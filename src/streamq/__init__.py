@@ -45,6 +45,7 @@ from ._events import Chunk, Event, EventOrGap, Gap, Reset, Seal, SealState, Stre
 from ._settings import Settings, load_settings
 from ._statistics import ReaderStatistics, WriterStatistics
 from .opening._drivers import installed_drivers, load_driver
+from .opening._gateway import open_gateway
 from .opening._open import describe, open_queue, open_reader, open_writer
 from .opening._open_readers import open_readers
 from .opening._opening import Opening
@@ -127,6 +128,7 @@ __all__ = [
     "installed_drivers",
     "load_driver",
     "load_settings",
+    "open_gateway",
     "open_queue",
     "open_reader",
     "open_readers",

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import os
+import shlex
 import sys
 import time
 from typing import Annotated, TextIO
@@ -19,11 +20,14 @@ from streamq.calling import _calls as calling
 from streamq.calling._reads import Reads
 from streamq.driver import START, ChunkQueue
 from streamq.driver_parts._terminal_text import TerminalTextStream
+from streamq.opening._gateway import open_gateway
 from streamq.opening._open import open_queue, open_reader, stream_id
+from streamq.over_http._address import is_gateway_url
 from streamq.reading._reader import StreamReader
 from streamq.records._values import Encoding
 
 from ._completion import beginnings, stream_names
+from ._gateway_token import TokenFile, gateway_token, refuse_token_file
 from ._lookup import missing_database, not_found
 from ._names import Encoded, argument_for, named
 from ._terminal import ending, escaped_json, json_text, run_async, show_notice
@@ -38,7 +42,7 @@ def tail(
         str,
         typer.Argument(
             metavar="STREAM",
-            help="Name of the stream, within the tenant.",
+            help="Name of the stream, within the tenant; or its address on a gateway.",
             autocompletion=stream_names,
         ),
     ],
@@ -71,6 +75,7 @@ def tail(
         typer.Option("--raw", help="Print everything as it was sent, also what terminals execute."),
     ] = False,
     encoded: Encoded = False,
+    token_file: TokenFile = None,
 ) -> int:
     """Print a stream as it arrives, until it ends.
 
@@ -80,22 +85,37 @@ def tail(
     is 0 if the stream ended well (or has not ended yet, with --no-follow), 1 if it ended with an
     error or was cancelled, 2 if it cannot be read.
 
+    An address (https://..., as a browser shows it) is read through the gateway, without settings of
+    a backend. The output is the same, and so are the cursors.
+
     \b
     Examples:
       streamq tail my-stream
       streamq tail my-stream --from tail --wait 60
       streamq tail my-stream --json --no-follow | jq -r 'select(.event == "chunk").value'
+      streamq tail https://streams.example.org/events/my-stream --token-file token.txt
     """
     settings = load_settings()
-    identity = stream_id(named(stream, encoded=encoded), settings)
-    printer = _JsonPrinter() if as_json else _TextPrinter(raw=raw)
+    is_remote = is_gateway_url(stream) and not encoded
+    name = stream if is_remote else named(stream, encoded=encoded)
+    again = shlex.quote(name) if is_remote else argument_for(name)
+    printer = _JsonPrinter() if as_json else _TextPrinter(raw=raw, again=again)
 
     async def work() -> int:
-        waiting = _Waiting(identity, wait)
-        if not await waiting.for_database(settings):
-            raise await not_found(identity, settings, None, _ADVICE)
-        async with open_queue(settings) as queue:
-            await waiting.for_stream(queue)
+        if is_remote:
+            token = await asyncio.to_thread(gateway_token, token_file, settings)
+            waiting = _Waiting(wait)
+            opening = open_gateway(name, token=token, settings=settings)
+        else:
+            refuse_token_file(token_file)
+            identity = stream_id(name, settings)
+            waiting = _Waiting(wait)
+            if not await waiting.for_database(settings, identity):
+                raise await not_found(identity, settings, None, _ADVICE)
+            opening = open_queue(settings)
+        async with opening as queue:
+            identity = stream_id(name, settings, queue)
+            await waiting.for_stream(queue, identity)
             # A stream that did not exist when the command started is new as a whole.
             start = "beginning" if waiting.is_new and from_ == "tail" else from_
             try:
@@ -122,42 +142,41 @@ def tail(
 
 
 class _Waiting:
-    """Waits until the stream exists, for a limited time."""
+    """Waits until a stream exists, for a limited time."""
 
-    def __init__(self, stream: StreamId, seconds: float) -> None:
+    def __init__(self, seconds: float) -> None:
         self.is_new = False
         """Whether the stream was created while this waited."""
-        self._stream = stream
         self._seconds = seconds
         self._until: float | None = None
 
-    async def for_database(self, settings: Settings) -> bool:
+    async def for_database(self, settings: Settings, stream: StreamId) -> bool:
         """Wait for the file that stores all streams, which only a writer creates."""
         while missing_database(settings) is not None:
-            if not self._seconds or self._left() <= 0:
+            if not self._seconds or self._left(stream) <= 0:
                 return False
             self.is_new = True
             await asyncio.sleep(_FILE_POLL_SECONDS)
         return True
 
-    async def for_stream(self, queue: ChunkQueue) -> None:
+    async def for_stream(self, queue: ChunkQueue, stream: StreamId) -> None:
         """Wait for the first record of the stream."""
         if not self._seconds:
             return
         with contextlib.suppress(StreamNotFoundError):
-            await calling.describe(queue, self._stream)
+            await calling.describe(queue, stream)
             return
-        reads = Reads(queue, self._stream)
-        while (left := self._left()) > 0:
+        reads = Reads(queue, stream)
+        while (left := self._left(stream)) > 0:
             max_wait = min(left, _LONGEST_WAIT_SECONDS)
             if await reads.read(START, max_records=1, max_bytes=1, max_wait=max_wait):
                 self.is_new = True
                 return
 
-    def _left(self) -> float:
+    def _left(self, stream: StreamId) -> float:
         if self._until is None:
             self._until = time.monotonic() + self._seconds
-            show_notice(f"waiting up to {self._seconds:g} s for stream {self._stream}")
+            show_notice(f"waiting up to {self._seconds:g} s for stream {stream}")
         return self._until - time.monotonic()
 
 
@@ -178,10 +197,12 @@ class _TextPrinter:
 
     Args:
         raw: Print chunks unchanged; otherwise what a terminal would execute is escaped.
+        again: The argument that names the stream, for a shell.
     """
 
-    def __init__(self, *, raw: bool) -> None:
+    def __init__(self, *, raw: bool, again: str) -> None:
         self._raw = raw
+        self._again = again
         self._text = TerminalTextStream()
         self._in_line = False
         self._chunks = self._bytes = self._attempt = 0
@@ -210,8 +231,7 @@ class _TextPrinter:
     def stopped(self, reader: StreamReader) -> None:
         """Show on a terminal how to continue after an interruption."""
         if sys.stderr.isatty():
-            name = argument_for(reader.stream.name)
-            self._notice(f"continue with: streamq tail {name} --from {reader.cursor}")
+            self._notice(f"continue with: streamq tail {self._again} --from {reader.cursor}")
 
     def _write(self, chunk: Chunk) -> None:
         out = sys.stdout

@@ -23,7 +23,7 @@ from streamq.reading._tail import read_latest
 
 from ._authority import Authority
 from ._catch_up import CatchUp
-from ._clients import Bound, Client, Clients
+from ._clients import Bound, Client, Clients, Hold
 from ._descriptors import room_for_connections
 from ._failure_log import FailureLog
 from ._follower import Follower
@@ -38,6 +38,7 @@ from ._places import EventPlace, NamedPlace
 from ._questions import Questions
 from ._queues import Queues
 from ._reader_quotas import ReaderQuotas
+from ._records import Records
 from ._revocations import Revocations
 from ._server_watch import ServerWatch
 from ._stopping import Stopping
@@ -93,7 +94,8 @@ class Gateway:
         self._bounds = load_quotas(settings) if quotas is None else quotas
         self.quotas = ReaderQuotas(self._bounds)
         """Counts what tenants and subjects take."""
-        self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer(), self.quotas)
+        pacer = Pacer()
+        self._catch_up = CatchUp(self._queues.open_for_the_past, options, pacer, self.quotas)
         self._hubs = Hubs(
             options, self.failures, forget_pages=self._catch_up.cache.forget, own=self.own
         )
@@ -112,11 +114,28 @@ class Gateway:
             lambda: share(self.max_connections),
             self.quotas.allowances("connections"),
         )
+        self._shared = Bound(
+            "streams that are followed on connections of many",
+            lambda: options.max_followed,
+            lambda: share(options.max_followed),
+        )
         self._awaited = Bound(
             "connections that wait for a stream",
             lambda: options.max_waiting,
             lambda: share(options.max_waiting),
         )
+        self.records = Records(
+            self._queues,
+            self.questions,
+            self._catch_up,
+            pacer,
+            self.quotas,
+            self._held,
+            self._awaited,
+            self.brief_settings,
+            options,
+        )
+        """Follows stored records for clients that decode them by themselves."""
 
     @property
     def max_connections(self) -> int:
@@ -144,12 +163,17 @@ class Gateway:
             memory_bytes=self._hubs.memory_bytes + catch_up.cache.size_bytes,
         )
 
-    async def rights_of(self, request: Request, *, takes_ticket: bool = False) -> Rights:
-        """Return what a request may do, by its token, unless that was revoked.
+    async def rights_of_token(
+        self, request: Request, *, takes_ticket: bool = False, reads: bool = False
+    ) -> Rights:
+        """Return what a request may do by its token, unless that was revoked.
+
+        What it may do with streams is up to the application, too: :func:`rights_of_request`.
 
         Args:
             request: The request.
             takes_ticket: Whether a ticket is accepted for it.
+            reads: Whether it only reads, whatever its method is.
 
         Raises:
             MissingTokenError: There is no token, and nothing is permitted without one.
@@ -157,7 +181,7 @@ class Gateway:
             IssuerUnavailableError: It cannot be verified at the moment.
             RevocationsUnknownError: It may have been revoked.
         """
-        rights = await self.authority.rights(request, takes_ticket=takes_ticket)
+        rights = await self.authority.rights(request, takes_ticket=takes_ticket, reads=reads)
         await self.revocations.check(rights)
         return rights
 
@@ -200,6 +224,7 @@ class Gateway:
             self._hubs.aclose,
             self._end_tasks,
             self.revocations.aclose,
+            self.records.aclose,
             self._catch_up.aclose,
             self.authority.aclose,
             self._queues.aclose,
@@ -248,6 +273,14 @@ class Gateway:
         finally:
             self._connections.discard(connection)
 
+    def hold_connection(self, client: Client) -> Hold:
+        """Count a connection of many streams among the open event streams.
+
+        Raises:
+            StreamqError: As for :meth:`follow`: there are too many.
+        """
+        return self._held.take(client)
+
     async def follow(
         self,
         stream: StreamId,
@@ -257,6 +290,7 @@ class Gateway:
         client: Client = _NO_CLIENT,
         last_attempt: bool = False,
         until: int | None = None,
+        is_one_of_many: bool = False,
     ) -> AnyFollower | None:
         """Add a client to a stream; pass the result to :meth:`leave` at the end.
 
@@ -270,6 +304,8 @@ class Gateway:
             client: The client, from :meth:`client_of`.
             last_attempt: Whether attempts that a reset has voided are left out.
             until: Only resets up to this event count for that; by default all that are known.
+            is_one_of_many: Whether its connection has other streams and is counted by itself, see
+                :meth:`hold_connection`.
 
         Returns:
             A follower, or ``None`` if the client already has the end of the stream.
@@ -287,7 +323,8 @@ class Gateway:
         Cancellation: leaves nothing behind.
         """
         held = ExitStack()
-        held.callback(self._held.take(client).release)
+        bound = self._shared if is_one_of_many else self._held
+        held.callback(bound.take(client).release)
         waiting = latest = None
         # A named place is replaced below, since no hub knows it by itself.
         begin = after if isinstance(after, EventPlace) else EventPlace(0)
@@ -334,6 +371,7 @@ class Gateway:
     def end_readers(self, stream: StreamId) -> None:
         """Report to all who follow a stream here that it was deleted."""
         self._hubs.cut(stream)
+        self.records.cut(stream)
 
     def leave(self, follower: AnyFollower) -> None:
         """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""
