@@ -10,6 +10,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from streamq._errors import CursorError
 from streamq._events import StreamId
 from streamq.access import Action, Rights
 from streamq.calling import _calls as calling
@@ -60,7 +61,7 @@ async def send_records(request: Request, asked: StreamId, rights: Rights) -> Res
     query = request.query_params
     after = query.get("after", "")
     if len(after) > _MAX_POSITION or not after.isprintable():
-        raise BadRequestError(f"after is {after[:40]!r}, which is no position")
+        raise CursorError(f"{after[:50]!r} is not a position of any backend")
     gateway = gateway_of(request)
     stream = visible_stream(rights, Action.READ, asked)
     client = gateway.client_of(request.scope, rights)
