@@ -32,6 +32,7 @@ from ._errors import (
     SealedError,
     SerializationError,
     StorageFullError,
+    StoryTooLargeError,
     StreamCancelledError,
     StreamFailedError,
     StreamNotFoundError,
@@ -47,7 +48,9 @@ from .opening._drivers import installed_drivers, load_driver
 from .opening._gateway import open_gateway
 from .opening._open import describe, open_queue, open_reader, open_writer
 from .opening._opening import Opening
+from .opening._read_story import read_story
 from .reading._reader import StreamReader
+from .reading._story import Story
 from .reading._tail import StreamStatus
 from .records._codec import Codec
 from .records._values import Encoding, Serializer
@@ -99,6 +102,8 @@ __all__ = [
     "Serializer",
     "Settings",
     "StorageFullError",
+    "Story",
+    "StoryTooLargeError",
     "StreamCancelledError",
     "StreamFailedError",
     "StreamId",
@@ -120,4 +125,5 @@ __all__ = [
     "open_queue",
     "open_reader",
     "open_writer",
+    "read_story",
 ]

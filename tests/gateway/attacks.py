@@ -42,7 +42,14 @@ BAD = (400, "bad_request")
 ORIGIN = (403, "origin_not_allowed")
 SITE = (403, "cross_site")
 HOST = (421, "host_not_allowed")
+FAILED = (500, "authorize_failed")
 NOTHING = (200, "an empty list")
+
+ADA = {"X-User": "ada"}
+BY_APPLICATION = (
+    "Without tokens, where the application's `authorize` permits to read and list `mine`"
+)
+"""The theme that is tried against a gateway without tokens."""
 
 _LONG = "x" * 2_000
 
@@ -68,9 +75,11 @@ def _forgery(name: str) -> Attack:
     return Attack(name, "GET /events/a", INVALID, {"Authorization": f"Bearer <forgery {name}>"})
 
 
-def _by_every_route(what: str, name: str, prefix: str = "") -> list[Attack]:
+def _by_every_route(
+    what: str, name: str, prefix: str = "", headers: Headers = MINE
+) -> list[Attack]:
     return [
-        Attack(f"{what}: {request.partition(' ')[0]} {path}", request, ABSENT, MINE)
+        Attack(f"{what}: {request.partition(' ')[0]} {path}", request, ABSENT, headers)
         for method, path in (
             ("GET", "/events/NAME"),
             ("GET", "/events/NAME?from=tail"),
@@ -339,6 +348,35 @@ ATTACKS: dict[str, list[Attack]] = {
         Attack(
             "by a rebound name", "GET /events/mine?ticket=<ticket>", HOST, {"Host": "evil.example"}
         ),
+    ],
+    BY_APPLICATION: [
+        *(
+            each
+            for each in [
+                *_by_every_route("a stream of others", "theirs", headers=ADA),
+                *_by_every_route("another tenant", "mine", "/t/other", headers=ADA),
+            ]
+            if "/ticket/" not in each.request
+        ),
+        Attack("a stream of others by somebody else", "GET /events/mine", ABSENT),
+        Attack("a name that goes on", "GET /events/mine2", ABSENT, ADA),
+        Attack("a list of others' streams", "GET /streams?prefix=theirs", NOTHING, ADA),
+        Attack("a list of another tenant", "GET /t/other/streams", NOTHING, ADA),
+        Attack("a list by somebody else", "GET /streams", SCOPE),
+        Attack("a token that nobody verifies", "GET /events/theirs", ABSENT, {**ADA, **MINE}),
+        Attack("delete", "DELETE /streams/mine", SCOPE, ADA),
+        Attack("cancel", "POST /cancel/mine", SCOPE, ADA),
+        Attack("a ticket", "POST /ticket/mine", REQUIRED, ADA),
+        Attack("a session", "POST /session", (501, "sessions_off"), {**ADA, **MINE}),
+        Attack("revoke", "POST /revocations", (501, "revocation_impossible"), ADA),
+        Attack(
+            "a page of another origin deletes",
+            "DELETE /streams/mine",
+            ORIGIN,
+            {**ADA, **MINE, "Origin": "https://evil.example"},
+        ),
+        Attack("a rebound name", "GET /events/mine", HOST, {**ADA, "Host": "evil.example"}),
+        Attack("the function fails", "GET /events/mine", FAILED, {"X-User": "trouble"}),
     ],
 }
 

@@ -23,13 +23,14 @@ from streamq.reading._tail import read_latest
 
 from ._authority import Authority
 from ._catch_up import CatchUp
-from ._clients import Bound, Client, Clients
+from ._clients import Bound, Client, Clients, Hold
 from ._descriptors import room_for_connections
 from ._failure_log import FailureLog
 from ._follower import Follower
 from ._gateway_statistics import GatewayStatistics
 from ._hub import OPEN_RETRY_SECONDS, Place, locate
 from ._hubs import Hubs
+from ._last_attempt import LastAttemptFollower
 from ._options import GatewayOptions
 from ._pacer import Gate, Pacer
 from ._pages import ReadPlace
@@ -113,6 +114,11 @@ class Gateway:
             lambda: share(self.max_connections),
             self.quotas.allowances("connections"),
         )
+        self._shared = Bound(
+            "streams that are followed on connections of many",
+            lambda: options.max_followed,
+            lambda: share(options.max_followed),
+        )
         self._awaited = Bound(
             "connections that wait for a stream",
             lambda: options.max_waiting,
@@ -157,12 +163,17 @@ class Gateway:
             memory_bytes=self._hubs.memory_bytes + catch_up.cache.size_bytes,
         )
 
-    async def rights_of(self, request: Request, *, takes_ticket: bool = False) -> Rights:
-        """Return what a request may do, by its token, unless that was revoked.
+    async def rights_of_token(
+        self, request: Request, *, takes_ticket: bool = False, reads: bool = False
+    ) -> Rights:
+        """Return what a request may do by its token, unless that was revoked.
+
+        What it may do with streams is up to the application, too: :func:`rights_of_request`.
 
         Args:
             request: The request.
             takes_ticket: Whether a ticket is accepted for it.
+            reads: Whether it only reads, whatever its method is.
 
         Raises:
             MissingTokenError: There is no token, and nothing is permitted without one.
@@ -170,7 +181,7 @@ class Gateway:
             IssuerUnavailableError: It cannot be verified at the moment.
             RevocationsUnknownError: It may have been revoked.
         """
-        rights = await self.authority.rights(request, takes_ticket=takes_ticket)
+        rights = await self.authority.rights(request, takes_ticket=takes_ticket, reads=reads)
         await self.revocations.check(rights)
         return rights
 
@@ -262,6 +273,14 @@ class Gateway:
         finally:
             self._connections.discard(connection)
 
+    def hold_connection(self, client: Client) -> Hold:
+        """Count a connection of many streams among the open event streams.
+
+        Raises:
+            StreamqError: As for :meth:`follow`: there are too many.
+        """
+        return self._held.take(client)
+
     async def follow(
         self,
         stream: StreamId,
@@ -269,6 +288,9 @@ class Gateway:
         *,
         may_be_missing: bool = False,
         client: Client = _NO_CLIENT,
+        last_attempt: bool = False,
+        until: int | None = None,
+        is_one_of_many: bool = False,
     ) -> AnyFollower | None:
         """Add a client to a stream; pass the result to :meth:`leave` at the end.
 
@@ -280,6 +302,10 @@ class Gateway:
                 for what comes after now.
             may_be_missing: Accept a stream that does not exist yet.
             client: The client, from :meth:`client_of`.
+            last_attempt: Whether attempts that a reset has voided are left out.
+            until: Only resets up to this event count for that; by default all that are known.
+            is_one_of_many: Whether its connection has other streams and is counted by itself, see
+                :meth:`hold_connection`.
 
         Returns:
             A follower, or ``None`` if the client already has the end of the stream.
@@ -297,7 +323,8 @@ class Gateway:
         Cancellation: leaves nothing behind.
         """
         held = ExitStack()
-        held.callback(self._held.take(client).release)
+        bound = self._shared if is_one_of_many else self._held
+        held.callback(bound.take(client).release)
         waiting = latest = None
         # A named place is replaced below, since no hub knows it by itself.
         begin = after if isinstance(after, EventPlace) else EventPlace(0)
@@ -333,7 +360,11 @@ class Gateway:
             held.close()
             return None
         self._hubs.join(hub)
-        follower = Follower(hub, begin, latest, self._catch_up, client, held, waiting)
+        parts = (hub, begin, latest, self._catch_up, client, held, waiting)
+        if last_attempt and isinstance(after, EventPlace):  # elsewhere nothing is void
+            follower: Follower = LastAttemptFollower(*parts, until=until)
+        else:
+            follower = Follower(*parts)
         throttles = self.quotas.throttles(client)
         return ThrottledFollower(follower, throttles) if throttles else follower
 

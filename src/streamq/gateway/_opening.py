@@ -80,30 +80,29 @@ async def follow_unless_gone(
     Cancellation: leaves nothing behind.
     """
 
-    def leave(follower: AnyFollower | None) -> None:
+    def release(follower: AnyFollower | None) -> None:
         if follower is not None:
             gateway.leave(follower)
 
-    return await unless_gone(gateway, receive, follow, leave)
+    return await unless_gone(gateway, receive, follow, release)
 
 
 async def unless_gone(
     gateway: Gateway,
     receive: Receive,
     work: Coroutine[Any, Any, T],
-    undo: Callable[[T], object] | None = None,
+    release: Callable[[T], None] = lambda _: None,
 ) -> T:
-    """Return the result of work for a client, unless it disconnects first.
+    """Return the result of work for a response, which is cancelled if the client disconnects.
 
     Args:
-        gateway: Owns the tasks.
-        receive: Tells that the client has disconnected.
-        work: What is done for it.
-        undo: Releases a result that nobody gets.
+        gateway: Waits for the work when it is closed.
+        receive: Tells that the client disconnected.
+        work: The work.
+        release: Gives up a result that came too late.
 
     Raises:
         ClientGoneError: The client disconnected first.
-        StreamqError: As for ``work``.
 
     Cancellation: leaves nothing behind.
     """
@@ -123,13 +122,12 @@ async def unless_gone(
         leaving.cancel()
         if not is_returned:
             working.cancel()
-            working.add_done_callback(lambda task: _release(task, undo))
+            working.add_done_callback(lambda task: _release(task, release))
 
 
-def _release(task: asyncio.Task[T], undo: Callable[[T], object] | None) -> None:
-    if task.cancelled() or task.exception() is not None or undo is None:
-        return
-    undo(task.result())
+def _release(task: asyncio.Task[T], release: Callable[[T], None]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        release(task.result())
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -26,6 +26,7 @@ from ._handlers._cancellation import cancel_producer
 from ._handlers._deletion import delete_stream
 from ._handlers._events import send_events
 from ._handlers._listing import send_list
+from ._handlers._many_events import send_many_events
 from ._handlers._records import send_backend, send_records
 from ._handlers._revocations import send_revocation
 from ._handlers._service import send_healthz, send_metadata, send_readyz
@@ -33,9 +34,8 @@ from ._handlers._session import send_session
 from ._handlers._status import send_status
 from ._handlers._story import send_story
 from ._handlers._ticket import send_ticket
-from ._loops import gateway_of
 from ._page import page_routes
-from ._parameters import stream_of
+from ._request_rights import rights_of_request
 
 _EVENTS = "/events"
 _NAME = "{name:streamq_name}"
@@ -77,6 +77,7 @@ def _stream_routes(prefix: str) -> list[Route]:
     """Return the routes of streams; the verb comes first, since names contain everything."""
     return [
         Route(f"{prefix}/streams", _literal(send_list), methods=["GET"]),
+        Route(f"{prefix}/events", _literal(send_many_events), methods=["GET", "POST"]),
         _route("GET", f"{prefix}/events", send_events),
         _route("GET", f"{prefix}/story", send_story),
         Route(f"{prefix}/records", _literal(send_backend), methods=["GET"]),
@@ -124,8 +125,8 @@ async def _one(request: Request) -> Response:
 
 
 async def _answer(request: Request, name: str, handler: _Handler) -> Response:
-    rights = await gateway_of(request).rights_of(request, takes_ticket=handler is send_events)
-    stream = stream_of(request, rights, name)
+    asked = await rights_of_request(request, takes_ticket=handler is send_events)
+    stream, rights = await asked.on(name)
     try:
         return await handler(request, stream, rights)
     except StreamNotFoundError as exc:  # a driver's message may contain hosts or paths

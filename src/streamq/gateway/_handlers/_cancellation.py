@@ -44,7 +44,9 @@ async def cancel_producer(request: Request, asked: StreamId, rights: Rights) -> 
     wait = request.query_params.get("wait")
     wait_seconds = _WAIT_SECONDS if wait is None else number("wait", wait, _MAX_WAIT_SECONDS)
     gateway = gateway_of(request)
-    tenants = cancelling_tenants(gateway.settings, gateway.authority.issuers)
+    tenants = cancelling_tenants(
+        gateway.settings, gateway.authority.issuers, is_one_of_many=rights.is_tenant_granted
+    )
     check_cancels_for(asked.tenant, tenants)
     client = gateway.client_of(request.scope, rights)
     execution = execution_of(asked.name)

@@ -26,6 +26,7 @@ from streamq.gateway._parameters import number, tenant_of
 from streamq.gateway._record_frames import encode_records
 from streamq.gateway._record_reads import PAGE_BYTES, PAGE_RECORDS
 from streamq.gateway._record_stream import RecordStream
+from streamq.gateway._request_rights import rights_of_request
 from streamq.opening._open import retry_policy
 from streamq.opening._requirements import check_capabilities
 
@@ -42,15 +43,14 @@ _MAX_POSITION = 1_024
 
 
 async def send_backend(request: Request) -> Response:
-    """Answer which backend this is, what it promises, and whose streams the request reads."""
+    """Answer what the backend promises, and whose streams the request reads."""
     gateway = gateway_of(request)
-    rights = await gateway.rights_of(request)
+    rights = await (await rights_of_request(request)).in_all()
     tenant = tenant_of(request, rights)
     async with gateway.questions.ask(gateway.client_of(request.scope, rights)) as queue:
         check_capabilities(queue, ["replay"])
         answer = {
             "tenant": tenant,
-            "backend": queue.backend,
             "capabilities": queue.capabilities.to_dict(),
         }
     return JSONResponse(answer, headers=HEADERS)
