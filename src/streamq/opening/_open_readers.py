@@ -25,6 +25,8 @@ from streamq._settings import Settings, load_settings
 from streamq.calling import _calls as calling
 from streamq.calling._queues import check_queue
 from streamq.driver import ChunkQueue, close_all, together
+from streamq.over_http._queue import GatewayQueue
+from streamq.over_http._token import Token
 from streamq.reading._cursor import Cursor
 from streamq.reading._prefixes import PrefixWatch
 from streamq.reading._reader import StreamReader
@@ -34,7 +36,7 @@ from streamq.records._codec import Codec
 from streamq.records._values import Serializer, T
 
 from ._data_converter import configured_conversion
-from ._open import open_queue, retry_policy, stream_id
+from ._open import open_queue, open_queue_for, retry_policy, stream_id
 from ._opening import Opening
 from ._requirements import check_capabilities
 
@@ -62,6 +64,7 @@ class ReadersOptions(TypedDict, total=False):
     max_streams: int
     codec: Codec | None
     require: Collection[str]
+    token: Token | None
 
 
 @overload
@@ -100,6 +103,7 @@ def open_readers(
     serializer: Serializer[T] | None = None,
     codec: Codec | None = None,
     require: Collection[str] = (),
+    token: Token | None = None,
 ) -> Opening[StreamReaders[T, Gap]] | Opening[StreamReaders[T]]:
     """Open many streams for reading in one iteration, over one queue.
 
@@ -131,6 +135,8 @@ def open_readers(
         serializer: Decodes values, as for :func:`open_reader`.
         codec: The writers' codec, as for :func:`open_reader`.
         require: Names of capabilities without which the backend is refused.
+        token: As for :func:`open_reader`, where the first stream is an address on a gateway: the
+            others then are addresses or names there.
 
     Raises:
         CursorError: A cursor is malformed or belongs to another stream.
@@ -150,14 +156,19 @@ def open_readers(
             return serializer or configured, codec or its_codec
 
         _check(streams, prefixes, list_seconds, max_streams, idle_seconds)
-        used = await open_queue(chosen) if queue is None else queue
+        if queue is not None:
+            used = queue
+        elif streams:
+            used = await open_queue_for(streams[0], queue, token, chosen)
+        else:
+            used = await open_queue(chosen)
         close = partial(calling.close, used) if queue is None else None
         try:
             check_queue(used)
             check_capabilities(used, [*require, *(["replay"] if prefixes else [])])
             return await begin_readers(
                 used,
-                [stream_id(each, chosen) for each in streams],
+                [stream_id(each, chosen, used) for each in streams],
                 chosen,
                 convert,
                 prefixes=prefixes,
@@ -220,7 +231,7 @@ async def begin_readers(
     if isinstance(from_, str):
         default = from_
     else:
-        places = {stream_id(each, settings): cursor for each, cursor in from_.items()}
+        places = {stream_id(each, settings, queue): cursor for each, cursor in from_.items()}
 
     async def open_one(stream: StreamId, place: str | None) -> StreamReader[T, Gap]:
         begin = place or places.get(stream, default)
@@ -250,7 +261,7 @@ async def begin_readers(
     readers: StreamReaders[T, Gap] = StreamReaders(
         queue,
         open_one,
-        identify=partial(stream_id, settings=settings),
+        identify=partial(stream_id, settings=settings, queue=queue),
         idle_seconds=idle_seconds,
         max_streams=max_streams,
         goes_on=bool(prefixes),
@@ -262,7 +273,7 @@ async def begin_readers(
             watch = PrefixWatch(
                 readers,
                 queue,
-                settings.tenant,
+                queue.tenant if isinstance(queue, GatewayQueue) else settings.tenant,
                 prefixes,
                 list_seconds=list_seconds,
                 retry_seconds=settings.retry_seconds,
