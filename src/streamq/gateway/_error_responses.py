@@ -59,6 +59,12 @@ class InsufficientScopeError(StreamqError):
     code = "insufficient_scope"
 
 
+class StreamsLimitError(StreamqError):
+    """A connection has as many streams as it can have."""
+
+    code = "streams_limit"
+
+
 class TicketsOffError(StreamqError):
     """This gateway gives no tickets, since no setting says so."""
 
@@ -75,6 +81,7 @@ class SessionsOffError(StreamqError):
 # files); they are logged, and replaced for the client.
 _PUBLIC: dict[type[StreamqError], int] = {
     BadRequestError: 400,
+    StreamsLimitError: 400,
     StreamNotFoundError: 404,
     CursorError: 409,
     IdleTimeoutError: 504,

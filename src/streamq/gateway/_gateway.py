@@ -30,6 +30,7 @@ from ._follower import Follower
 from ._gateway_statistics import GatewayStatistics
 from ._hub import OPEN_RETRY_SECONDS, Place, locate
 from ._hubs import Hubs
+from ._many._prefix_watchers import PrefixWatchers
 from ._options import GatewayOptions
 from ._pacer import Gate, Pacer
 from ._pages import ReadPlace
@@ -105,6 +106,8 @@ class Gateway:
         """Cancels in Temporal what produces a stream."""
         self.questions = Questions(self._queues, options, self.quotas)
         """Asks the backend about streams."""
+        self.prefixes = PrefixWatchers(self.questions, options, self.own)
+        """Looks for the streams of prefixes."""
         self._held = Bound(
             "open event streams",
             lambda: self.max_connections,
@@ -204,6 +207,7 @@ class Gateway:
         self._queues.refuse()
         await close_all(
             self._stop_watcher,
+            self.prefixes.aclose,
             self._hubs.aclose,
             self._end_tasks,
             self.revocations.aclose,

@@ -10,12 +10,15 @@ from contextlib import ExitStack
 from starlette.requests import Request
 from starlette.responses import Response
 
+from streamq.access import Action, Rights
+from streamq.gateway._authority import refusal, visible_prefix
 from streamq.gateway._error_responses import HEADERS
 from streamq.gateway._loops import gateway_of
-from streamq.gateway._many._asked import asked_by_address, asked_by_body
+from streamq.gateway._many._asked import Asked, asked_by_address, asked_by_body
+from streamq.gateway._many._prefix_streams import PrefixSearch
 from streamq.gateway._many._response import ManyStreams
 from streamq.gateway._opening import CLIENT_GONE, ClientGoneError, unless_gone
-from streamq.gateway._parameters import stream_of
+from streamq.gateway._parameters import stream_of, tenant_of
 
 
 async def send_many_events(request: Request) -> Response:
@@ -25,10 +28,11 @@ async def send_many_events(request: Request) -> Response:
     is_post = request.method == "POST"
     asked = await asked_by_body(request) if is_post else asked_by_address(request)
     streams = [stream_of(request, rights, name) for name in asked.names]
+    searches = _searches(asked, rights, tenant_of(request, rights))
     client = gateway.client_of(request.scope, rights)
     held = ExitStack()
     held.callback(gateway.hold_connection(client).release)
-    response = ManyStreams(gateway, asked, streams, client, rights, held)
+    response = ManyStreams(gateway, asked, streams, searches, client, rights, held)
     has_more = False
     try:
         has_more = await unless_gone(gateway, request.receive, response.settle())
@@ -38,3 +42,20 @@ async def send_many_events(request: Request) -> Response:
         if not has_more:
             await response.aclose()
     return response if has_more else Response(status_code=204, headers=HEADERS)
+
+
+def _searches(asked: Asked, rights: Rights, tenant: str) -> list[PrefixSearch]:
+    """Return where to look for the streams of the prefixes: only where the request may list.
+
+    Raises:
+        StreamqError: It may list nothing.
+    """
+    if asked.prefixes and not rights.allow_some(Action.LIST):
+        raise refusal(rights, "list streams")
+    return [
+        PrefixSearch(
+            prefix,
+            tuple(rights.prefixes(Action.LIST, visible_prefix(rights, tenant, prefix))),
+        )
+        for prefix in asked.prefixes
+    ]

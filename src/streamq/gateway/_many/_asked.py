@@ -85,7 +85,7 @@ def asked_by_address(request: Request) -> Asked:
     )
     _check(asked, "?stream=NAME&stream=NAME or ?prefix=P")
     for name in asked.names:
-        if not token.admit(name):
+        if not token.admit(name, 2 * MOST_BY_GET):
             raise BadRequestError(
                 f"the ids of this connection cannot tell stream {name[:60]!r} from another one of "
                 "its streams: use POST /events"
