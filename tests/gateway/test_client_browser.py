@@ -99,7 +99,8 @@ async def test_a_page_of_another_origin_reads_with_a_token(
     assert await browser.value("window.refusal") is None
     given = json.dumps(mint_token(stream="a/b", settings=guarded))
     await browser.value(f"""
-      const gateway = new client.Gateway({json.dumps(server.url)}, {{ token: async () => {given} }});
+      const token = async () => {given};
+      const gateway = new client.Gateway({json.dumps(server.url)}, {{ token }});
       gateway.show("a/b", ({{ text, state }}) => {{
         document.getElementById("text").textContent = text;
         document.getElementById("state").textContent = state;
