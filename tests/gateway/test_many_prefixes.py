@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -70,6 +71,47 @@ async def test_a_reconnect_has_what_is_new_from_its_beginning(
     first = {"beginning": 1, "tail": 4, "last": 3}[start_place]
     assert reader.offsets["p/old"] == list(range(first, 6))
     assert reader.offsets["p/new"] == [1, 2, 3]
+
+
+async def test_all_that_are_there_begin_at_their_tail_however_many(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """They are opened a few at once; the last of them must not come with its whole past."""
+    names = [f"p/{i}" for i in range(60)]
+    async with AsyncExitStack() as stack:
+        writers = [
+            await stack.enter_async_context(open_writer(name, queue=queue)) for name in names
+        ]
+        for writer in writers:
+            await writer.send_chunk("old")
+            await writer.flush()
+        served = await start(prefix_seconds=0.05)
+        reader = Reader(served)
+        async with reader.get(address(prefixes=("p/",), from_="tail")) as source:
+            events = reader.events(source)
+            await reader.until(events, lambda: len(reader.places) == len(names))
+            for writer in writers:
+                await writer.send_chunk("new")
+                await writer.flush()
+            await reader.until(events, lambda: len(reader.order) == len(names))
+    assert {*map(tuple, reader.values.values())} == {("new",)}
+
+
+async def test_what_appears_while_a_client_that_saw_nothing_is_away_is_not_shown_from_its_tail(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """The id of a connection without streams says that all that comes later is new."""
+    served = await start(prefix_seconds=0.05, linger_seconds=0.01)
+    reader = Reader(served)
+    path = address(prefixes=("p/",), from_="tail")
+    async with reader.get(path) as source:
+        async for event in source.aiter_sse():
+            reader.last_id = event.id
+            break
+    await write(queue, "p/a", chunks=2)
+    async with reader.get(path) as source:
+        await reader.until_ended(reader.events(source), "p/a")
+    assert reader.offsets["p/a"] == [1, 2, 3]
 
 
 class Listed(WatchedQueue):

@@ -23,13 +23,15 @@ from streamq.reading._tail import read_latest
 
 from ._authority import Authority
 from ._catch_up import CatchUp
-from ._clients import Bound, Client, Clients, Hold
+from ._client_bounds import ClientBounds
+from ._clients import Client, Clients, Hold
 from ._descriptors import room_for_connections
 from ._failure_log import FailureLog
 from ._follower import Follower
 from ._gateway_statistics import GatewayStatistics
 from ._hub import OPEN_RETRY_SECONDS, Place, locate
 from ._hubs import Hubs
+from ._last_attempt import LastAttemptFollower
 from ._many._prefix_watchers import PrefixWatchers
 from ._options import GatewayOptions
 from ._pacer import Gate, Pacer
@@ -38,6 +40,7 @@ from ._places import EventPlace, NamedPlace
 from ._questions import Questions
 from ._queues import Queues
 from ._reader_quotas import ReaderQuotas
+from ._records import Records
 from ._revocations import Revocations
 from ._server_watch import ServerWatch
 from ._stopping import Stopping
@@ -79,7 +82,6 @@ class Gateway:
     ) -> None:
         self.settings = settings
         self.options = options
-        share = options.share
         self._queues = Queues(queue, settings)
         self.clients = Clients(options.trusted_proxies)
         """Tells clients apart."""
@@ -90,8 +92,8 @@ class Gateway:
         self._watcher: asyncio.Task[None] | None = None
         self._watch = ServerWatch()
         self._room: int | None = options.max_connections
-        self._bounds = load_quotas(settings) if quotas is None else quotas
-        self.quotas = ReaderQuotas(self._bounds)
+        self._configured_quotas = load_quotas(settings) if quotas is None else quotas
+        self.quotas = ReaderQuotas(self._configured_quotas)
         """Counts what tenants and subjects take."""
         self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer(), self.quotas)
         self._hubs = Hubs(
@@ -108,22 +110,11 @@ class Gateway:
         """Asks the backend about streams."""
         self.prefixes = PrefixWatchers(self.questions, options, self.own)
         """Looks for the streams of prefixes."""
-        self._held = Bound(
-            "open event streams",
-            lambda: self.max_connections,
-            lambda: share(self.max_connections),
-            self.quotas.allowances("connections"),
+        self._bounds = ClientBounds(options, lambda: self.max_connections, self.quotas)
+        self.records = Records(
+            self._queues, self.questions, self._catch_up, self._bounds, self.brief_settings, options
         )
-        self._shared = Bound(
-            "streams that are followed on connections of many",
-            lambda: options.max_followed,
-            lambda: share(options.max_followed),
-        )
-        self._awaited = Bound(
-            "connections that wait for a stream",
-            lambda: options.max_waiting,
-            lambda: share(options.max_waiting),
-        )
+        """Follows stored records for clients that decode them by themselves."""
 
     @property
     def max_connections(self) -> int:
@@ -144,17 +135,19 @@ class Gateway:
         return GatewayStatistics(
             streams=len(self._hubs),
             connections=len(self._connections),
-            waiting=self._awaited.held,
+            waiting=self._bounds.awaited.held,
             lingering=self._hubs.lingering,
             page_reads=catch_up.turns.taken,
             page_waits=catch_up.turns.waiting,
             memory_bytes=self._hubs.memory_bytes + catch_up.cache.size_bytes,
         )
 
-    async def rights_of(
+    async def rights_of_token(
         self, request: Request, *, takes_ticket: bool = False, reads: bool = False
     ) -> Rights:
-        """Return what a request may do, by its token, unless that was revoked.
+        """Return what a request may do by its token, unless that was revoked.
+
+        What it may do with streams is up to the application, too: :func:`rights_of_request`.
 
         Args:
             request: The request.
@@ -211,6 +204,7 @@ class Gateway:
             self._hubs.aclose,
             self._end_tasks,
             self.revocations.aclose,
+            self.records.aclose,
             self._catch_up.aclose,
             self.authority.aclose,
             self._queues.aclose,
@@ -233,7 +227,11 @@ class Gateway:
         It reads no file, since that may not be usable now.
         """
         return Gateway(
-            self._queues.given, self.settings, self.options, self.authority.twin(), self._bounds
+            self._queues.given,
+            self.settings,
+            self.options,
+            self.authority.twin(),
+            self._configured_quotas,
         )
 
     def renew(self) -> None:
@@ -241,7 +239,7 @@ class Gateway:
         self._queues.abandon()
         authority = self.authority.twin()
         given, settings, options = self._queues.given, self.settings, self.options
-        Gateway.__init__(self, given, settings, options, authority, self._bounds)
+        Gateway.__init__(self, given, settings, options, authority, self._configured_quotas)
 
     def stop_connections(self) -> None:
         """End every open connection; clients reconnect and continue where they were."""
@@ -265,7 +263,7 @@ class Gateway:
         Raises:
             StreamqError: As for :meth:`follow`: there are too many.
         """
-        return self._held.take(client)
+        return self._bounds.connections.take(client)
 
     async def follow(
         self,
@@ -274,6 +272,8 @@ class Gateway:
         *,
         may_be_missing: bool = False,
         client: Client = _NO_CLIENT,
+        last_attempt: bool = False,
+        until: int | None = None,
         is_one_of_many: bool = False,
     ) -> AnyFollower | None:
         """Add a client to a stream; pass the result to :meth:`leave` at the end.
@@ -286,6 +286,8 @@ class Gateway:
                 for what comes after now.
             may_be_missing: Accept a stream that does not exist yet.
             client: The client, from :meth:`client_of`.
+            last_attempt: Whether attempts that a reset has voided are left out.
+            until: Only resets up to this event count for that; by default all that are known.
             is_one_of_many: Whether its connection has other streams and is counted by itself, see
                 :meth:`hold_connection`.
 
@@ -305,7 +307,7 @@ class Gateway:
         Cancellation: leaves nothing behind.
         """
         held = ExitStack()
-        bound = self._shared if is_one_of_many else self._held
+        bound = self._bounds.shared if is_one_of_many else self._bounds.connections
         held.callback(bound.take(client).release)
         waiting = latest = None
         # A named place is replaced below, since no hub knows it by itself.
@@ -329,7 +331,7 @@ class Gateway:
             if not hub.has_appeared:
                 if begin.offset or not may_be_missing:
                     raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
-                waiting = self._awaited.take(client)
+                waiting = self._bounds.awaited.take(client)
             if isinstance(after, EventPlace):  # a named place may be newer than the hub knows
                 hub.check_life(after)
                 hub.check_offset(after.offset)
@@ -342,13 +344,18 @@ class Gateway:
             held.close()
             return None
         self._hubs.join(hub)
-        follower = Follower(hub, begin, latest, self._catch_up, client, held, waiting)
+        parts = (hub, begin, latest, self._catch_up, client, held, waiting)
+        if last_attempt and isinstance(after, EventPlace):  # elsewhere nothing is void
+            follower: Follower = LastAttemptFollower(*parts, until=until)
+        else:
+            follower = Follower(*parts)
         throttles = self.quotas.throttles(client)
         return ThrottledFollower(follower, throttles) if throttles else follower
 
     def end_readers(self, stream: StreamId) -> None:
         """Report to all who follow a stream here that it was deleted."""
         self._hubs.cut(stream)
+        self.records.cut(stream)
 
     def leave(self, follower: AnyFollower) -> None:
         """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""

@@ -58,6 +58,7 @@ class LiveResponse(Response, abc.ABC):
     """
 
     media_type = "text/event-stream"
+    _heartbeat = HEARTBEAT
 
     def __init__(
         self,
@@ -204,7 +205,7 @@ class LiveResponse(Response, abc.ABC):
             data = await self._read(max(until - now, 0.0))
             now = time.monotonic()
             if not data and not self._is_ended and now >= written + options.heartbeat_seconds:
-                data = HEARTBEAT
+                data = self._heartbeat
             if data:
                 await self._write(send, data)
                 self._note_sent()

@@ -64,6 +64,8 @@ class GatewayOptions:
             client is an IP address (of IPv6, a network of 64 bits).
         trusted_proxies: Addresses or networks of proxies whose ``X-Forwarded-For`` names the
             client. Without it, all clients of a proxy count as one.
+        authorize_seconds: How long the function of ``create_app(authorize=...)`` may take before a
+            request gets 503; a list that asks it for each stream may take as long in all.
         request_seconds: ``serve`` only: how long a request may take to arrive, from the first
             byte, or from the start of the connection, to the end of its body.
         keep_alive_seconds: ``serve`` only: how long a connection stays open between two requests.
@@ -91,6 +93,7 @@ class GatewayOptions:
     queue_seconds: float = 15.0
     client_share: float = 0.5
     trusted_proxies: tuple[str, ...] = ()
+    authorize_seconds: float = 10.0
     request_seconds: float = 10.0
     keep_alive_seconds: float = 5.0
     retry_seconds: float = 2.0

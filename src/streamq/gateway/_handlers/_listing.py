@@ -16,7 +16,8 @@ from streamq.driver import ChunkQueue, StreamInfo
 from streamq.gateway._authority import refusal, visible_prefix
 from streamq.gateway._error_responses import HEADERS
 from streamq.gateway._loops import gateway_of
-from streamq.gateway._parameters import number, tenant_of
+from streamq.gateway._parameters import number
+from streamq.gateway._request_rights import Search, rights_of_request
 
 from ._seconds import seconds
 
@@ -26,11 +27,16 @@ _LISTED = 100
 
 async def send_list(request: Request) -> Response:
     """Answer with the streams that the request may know of, the most recent ones first."""
+    return await list_streams(request, await (await rights_of_request(request)).search())
+
+
+async def list_streams(request: Request, search: Search) -> Response:
+    """Answer with the streams of a search, the most recent ones first."""
     gateway = gateway_of(request)
     prefix = request.query_params.get("prefix", "")
     limit = int(number("limit", request.query_params.get("limit", str(_LISTED)), _MAX_LISTED))
-    rights = await gateway.rights_of(request)
-    prefix = visible_prefix(rights, tenant_of(request, rights), prefix)
+    rights = search.rights
+    prefix = visible_prefix(rights, search.tenant, prefix)
     if not rights.allow_some(Action.LIST):
         raise refusal(rights, "list streams")
     async with gateway.questions.ask(
@@ -39,6 +45,15 @@ async def send_list(request: Request) -> Response:
         found = await _found(queue, rights, prefix)
     # Every append restarts the time to live, so the stream that expires last is the most recent.
     found.sort(key=lambda info: (info.expires_in is None, info.expires_in), reverse=True)
+    infos = {info.stream: info for info in found}
+    shown: list[StreamInfo] = []
+    is_complete = len(found) < _MAX_LISTED
+    async with contextlib.aclosing(search.permitted(Action.LIST, infos)) as permitted:
+        async for stream in permitted:
+            if len(shown) == limit:
+                is_complete = False
+                break
+            shown.append(infos[stream])
     listed = [
         {
             "name": info.stream.name,
@@ -46,12 +61,9 @@ async def send_list(request: Request) -> Response:
             "size_bytes": info.size_bytes,
             "expires_in_seconds": seconds(info.expires_in),
         }
-        for info in found[:limit]
+        for info in shown
     ]
-    return JSONResponse(
-        {"streams": listed, "is_complete": len(found) < _MAX_LISTED and len(found) <= limit},
-        headers=HEADERS,
-    )
+    return JSONResponse({"streams": listed, "is_complete": is_complete}, headers=HEADERS)
 
 
 async def _found(queue: ChunkQueue, rights: Rights, prefix: str) -> list[StreamInfo]:

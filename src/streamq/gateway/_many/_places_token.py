@@ -37,9 +37,6 @@ class KnownPlaces(Protocol):
     def of(self, name: str) -> EventPlace | None:
         """Return the place in a stream; ``None`` if the client has none."""
 
-    def __len__(self) -> int:
-        """Return how many there are."""
-
 
 class NamedPlaces(dict[str, EventPlace]):
     """Places by the names of the streams, as a body lists them."""

@@ -94,12 +94,12 @@ class PrefixStreams:
     def join(self) -> None:
         """Begin to look."""
         for searched in self._prefixes:
-            self._watchers.join(self._around.rights.tenant, searched, self)
+            self._watchers.join(self._around.found_rights.tenant, searched, self)
 
     def leave(self) -> None:
         """Look no longer. Idempotent."""
         for searched in self._prefixes:
-            self._watchers.leave(self._around.rights.tenant, searched, self)
+            self._watchers.leave(self._around.found_rights.tenant, searched, self)
 
     def found(self, prefix: str, found: Found, *, is_first: bool) -> None:
         """Take what a look has found."""
@@ -155,8 +155,8 @@ class PrefixStreams:
         self._fill()
 
     def _add(self, name: str, *, is_new: bool) -> None:
-        stream = StreamId(self._around.rights.tenant, name)
-        rights = self._around.rights
+        stream = StreamId(self._around.found_rights.tenant, name)
+        rights = self._around.found_rights
         if not (rights.allow(Action.LIST, stream) and rights.allow(Action.READ, stream)):
             return
         if self._listed is not None:
@@ -227,7 +227,7 @@ class PrefixStreams:
 
     def _follow(self, name: str, *, is_new: bool) -> None:
         begin = self._left.pop(name, None) or self._begin(name, is_new=is_new)
-        stream = StreamId(self._around.rights.tenant, name)
+        stream = StreamId(self._around.found_rights.tenant, name)
         line = StreamLine(self._around, stream, begin, is_named=False, is_new=is_new)
         self._lines[name] = line
         self._opening.add(line)
@@ -238,7 +238,7 @@ class PrefixStreams:
         if known is not None:
             return known
         # A client that brings places has heard of all that were there when it came first.
-        return EventPlace(0) if is_new or len(self._asked.places) else self._asked.start
+        return EventPlace(0) if is_new or self._asked.comes_back else self._asked.start
 
     def _prefix_of(self, name: str) -> str:
         return next(each for each in self._prefixes if name.startswith(each))

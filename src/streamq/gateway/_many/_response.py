@@ -40,7 +40,8 @@ class ManyStreams(LiveResponse):
         streams: The streams that it names.
         searches: The prefixes that it names.
         client: Who asks.
-        rights: As for :class:`LiveResponse`.
+        rights: As for :class:`LiveResponse`; for the streams that it names.
+        found_rights: What it may do with those that prefixes find.
         held: What the client holds while the response lasts.
     """
 
@@ -52,6 +53,7 @@ class ManyStreams(LiveResponse):
         searches: list[PrefixSearch],
         client: Client,
         rights: Rights,
+        found_rights: Rights,
         held: ExitStack,
     ) -> None:
         about = streams[0] if streams else StreamId(rights.tenant, _MANY)
@@ -63,6 +65,7 @@ class ManyStreams(LiveResponse):
             gateway=gateway,
             client=client,
             rights=rights,
+            found_rights=found_rights,
             rotation=self._rotation,
             token=asked.token,
             wait_seconds=asked.wait_seconds,
@@ -200,7 +203,10 @@ class ManyStreams(LiveResponse):
         """Do nothing: the token is advanced by what is sent next, and without an await before."""
 
     def _opening_frames(self, expires_in: float | None) -> bytes:
-        place = str(self._token) if self._token else None
+        # Where streams begin at a tail, a client that comes back has to bring the id, though it may
+        # have no places yet: what a prefix finds then is new.
+        has_id = self._token is not None and (len(self._token) or self._is_moving)
+        place = str(self._token) if has_id else None
         return encode_opening(self._options.retry_seconds, place, expires_in)
 
     def _goodbye_frame(self, reason: str) -> bytes:

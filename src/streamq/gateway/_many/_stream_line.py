@@ -33,6 +33,7 @@ _OPENED_AT_ONCE = 8
 _READ_SECONDS = 60.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _MOST_DOUBLINGS = 5
+_ERRORS_OF_OURS = 500
 
 
 class LineState(enum.Enum):
@@ -55,7 +56,8 @@ class Surroundings:
     Attributes:
         gateway: Opens streams.
         client: Who reads.
-        rights: What the client may read.
+        rights: What the client may do with the streams that it named.
+        found_rights: What it may do with those that a prefix found.
         rotation: Takes what is to be sent.
         token: The places of all streams, which is the id of events; ``None`` without ids.
         wait_seconds: How long a named stream that does not exist may take to appear; ``None`` if
@@ -68,6 +70,7 @@ class Surroundings:
     gateway: Gateway
     client: Client
     rights: Rights
+    found_rights: Rights
     rotation: Rotation[StreamLine]
     token: PlacesToken | None
     wait_seconds: float | None
@@ -155,7 +158,8 @@ class StreamLine:
         except StreamqError as exc:
             if isinstance(exc, CursorError) and self._begin_anew():
                 return False
-            if follower is None or exc is not follower.hub.failure:
+            is_logged = follower is not None and exc is follower.hub.failure
+            if not is_logged and Problem.of(exc).status >= _ERRORS_OF_OURS:
                 self._around.gateway.failures.log(self.asked, exc)
             return await self._fail(exc)
         finally:
@@ -176,7 +180,8 @@ class StreamLine:
 
     async def _open(self) -> AnyFollower | None:
         around = self._around
-        stream = visible_stream(around.rights, Action.READ, self.asked)
+        rights = around.rights if self.is_named else around.found_rights
+        stream = visible_stream(rights, Action.READ, self.asked)
         async with around.opening:
             follower = await around.gateway.follow(
                 stream,
