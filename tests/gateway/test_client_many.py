@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,19 @@ async def test_each_of_many_streams_resumes_at_its_own_place(
     say(all);
     """
     )
-    async with cutting(served.server.port, most=6_000) as proxy:
-        async with running_script(tmp_path, script, url=proxy.url, names=names) as running:
-            for number in range(40):
-                for index, writer in enumerate(writers):
-                    if number < 3 * (index + 1):
-                        await writer.send_chunk(f"{index}.{number}")
-                        await writer.flush()
-            for writer in writers:
-                await writer.finish()
-            [found] = await running.rest()
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(cutting(served.server.port, most=6_000))
+        running = await stack.enter_async_context(
+            running_script(tmp_path, script, url=proxy.url, names=names)
+        )
+        for number in range(40):
+            for index, writer in enumerate(writers):
+                if number < 3 * (index + 1):
+                    await writer.send_chunk(f"{index}.{number}")
+                    await writer.flush()
+        for writer in writers:
+            await writer.finish()
+        [found] = await running.rest()
     assert found == {
         name: [*(f"{index}.{number}" for number in range(count)), f"end {count + 1}"]
         for index, name in enumerate(names)
@@ -176,7 +180,9 @@ async def test_errors_of_a_shared_connection_reach_the_right_reader(
     const gateway = new Gateway(given.url, { share: true });
     const follow = async (name, options) => {
       try {
-        for await (const { event } of gateway.events(name, options)) if (event === "end") return event;
+        for await (const { event } of gateway.events(name, options)) {
+          if (event === "end") return event;
+        }
       } catch (error) {
         return [error.code, error.stream ?? null];
       }
@@ -242,7 +248,9 @@ async def test_a_reader_that_comes_back_late_does_not_mix_two_streams(
     const follow = async (options) => {
       const seen = [];
       try {
-        for await (const { event, value } of gateway.events("s", options)) seen.push(value ?? event);
+        for await (const { event, value } of gateway.events("s", options)) {
+          seen.push(value ?? event);
+        }
       } catch (error) {
         seen.push(error.code);
       }

@@ -23,7 +23,8 @@ from streamq.reading._tail import read_latest
 
 from ._authority import Authority
 from ._catch_up import CatchUp
-from ._clients import Bound, Client, Clients, Hold
+from ._client_bounds import ClientBounds
+from ._clients import Client, Clients, Hold
 from ._descriptors import room_for_connections
 from ._failure_log import FailureLog
 from ._follower import Follower
@@ -81,7 +82,6 @@ class Gateway:
     ) -> None:
         self.settings = settings
         self.options = options
-        share = options.share
         self._queues = Queues(queue, settings)
         self.clients = Clients(options.trusted_proxies)
         """Tells clients apart."""
@@ -92,11 +92,10 @@ class Gateway:
         self._watcher: asyncio.Task[None] | None = None
         self._watch = ServerWatch()
         self._room: int | None = options.max_connections
-        self._bounds = load_quotas(settings) if quotas is None else quotas
-        self.quotas = ReaderQuotas(self._bounds)
+        self._configured_quotas = load_quotas(settings) if quotas is None else quotas
+        self.quotas = ReaderQuotas(self._configured_quotas)
         """Counts what tenants and subjects take."""
-        pacer = Pacer()
-        self._catch_up = CatchUp(self._queues.open_for_the_past, options, pacer, self.quotas)
+        self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer(), self.quotas)
         self._hubs = Hubs(
             options, self.failures, forget_pages=self._catch_up.cache.forget, own=self.own
         )
@@ -111,32 +110,9 @@ class Gateway:
         """Asks the backend about streams."""
         self.prefixes = PrefixWatchers(self.questions, options, self.own)
         """Looks for the streams of prefixes."""
-        self._held = Bound(
-            "open event streams",
-            lambda: self.max_connections,
-            lambda: share(self.max_connections),
-            self.quotas.allowances("connections"),
-        )
-        self._shared = Bound(
-            "streams that are followed on connections of many",
-            lambda: options.max_followed,
-            lambda: share(options.max_followed),
-        )
-        self._awaited = Bound(
-            "connections that wait for a stream",
-            lambda: options.max_waiting,
-            lambda: share(options.max_waiting),
-        )
+        self._bounds = ClientBounds(options, lambda: self.max_connections, self.quotas)
         self.records = Records(
-            self._queues,
-            self.questions,
-            self._catch_up,
-            pacer,
-            self.quotas,
-            self._held,
-            self._awaited,
-            self.brief_settings,
-            options,
+            self._queues, self.questions, self._catch_up, self._bounds, self.brief_settings, options
         )
         """Follows stored records for clients that decode them by themselves."""
 
@@ -159,7 +135,7 @@ class Gateway:
         return GatewayStatistics(
             streams=len(self._hubs),
             connections=len(self._connections),
-            waiting=self._awaited.held,
+            waiting=self._bounds.awaited.held,
             lingering=self._hubs.lingering,
             page_reads=catch_up.turns.taken,
             page_waits=catch_up.turns.waiting,
@@ -251,7 +227,11 @@ class Gateway:
         It reads no file, since that may not be usable now.
         """
         return Gateway(
-            self._queues.given, self.settings, self.options, self.authority.twin(), self._bounds
+            self._queues.given,
+            self.settings,
+            self.options,
+            self.authority.twin(),
+            self._configured_quotas,
         )
 
     def renew(self) -> None:
@@ -259,7 +239,7 @@ class Gateway:
         self._queues.abandon()
         authority = self.authority.twin()
         given, settings, options = self._queues.given, self.settings, self.options
-        Gateway.__init__(self, given, settings, options, authority, self._bounds)
+        Gateway.__init__(self, given, settings, options, authority, self._configured_quotas)
 
     def stop_connections(self) -> None:
         """End every open connection; clients reconnect and continue where they were."""
@@ -283,7 +263,7 @@ class Gateway:
         Raises:
             StreamqError: As for :meth:`follow`: there are too many.
         """
-        return self._held.take(client)
+        return self._bounds.connections.take(client)
 
     async def follow(
         self,
@@ -327,7 +307,7 @@ class Gateway:
         Cancellation: leaves nothing behind.
         """
         held = ExitStack()
-        bound = self._shared if is_one_of_many else self._held
+        bound = self._bounds.shared if is_one_of_many else self._bounds.connections
         held.callback(bound.take(client).release)
         waiting = latest = None
         # A named place is replaced below, since no hub knows it by itself.
@@ -351,7 +331,7 @@ class Gateway:
             if not hub.has_appeared:
                 if begin.offset or not may_be_missing:
                     raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
-                waiting = self._awaited.take(client)
+                waiting = self._bounds.awaited.take(client)
             if isinstance(after, EventPlace):  # a named place may be newer than the hub knows
                 hub.check_life(after)
                 hub.check_offset(after.offset)

@@ -15,7 +15,7 @@ from streamq._events import StreamId
 from streamq.quotas import Throttle
 
 from ._clients import Client, Hold
-from ._record_frames import RecordPage
+from ._record_frames import CURRENT_EVENT, RecordPage
 from ._record_reads import RecordReads, RecordRequest
 
 
@@ -54,6 +54,7 @@ class RecordFollower:
         self._page = first
         self._due_at: float | None = None
         self._is_live = first is None
+        self._is_current = False
         self._reads = reads
         self._throttles = throttles
         self._held = held
@@ -76,6 +77,9 @@ class RecordFollower:
         until = time.monotonic() + max_wait
         while self._page is None:
             self._raise_failure()
+            if self._is_live and not self._is_current:
+                self._is_current = True
+                return CURRENT_EVENT
             if self._request is None:
                 self._request = self._reads.request(
                     self.stream, self._next, self.client, is_live=self._is_live

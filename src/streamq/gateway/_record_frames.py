@@ -61,6 +61,10 @@ async def encode_records(records: Sequence[Stored], pacer: Pacer, client: Client
     return b"[%b]" % b"".join(parts)[1:]
 
 
+CURRENT_EVENT = b"event: current\ndata: {}\n\n"
+"""Says that the client has everything that was stored when it asked; what follows is live."""
+
+
 def encode_opening_of_records(
     retry_seconds: float, heartbeat_seconds: float, expires_in: float | None
 ) -> bytes:

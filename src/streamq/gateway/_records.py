@@ -14,12 +14,11 @@ from streamq.calling import _calls as calling
 from streamq.opening._open import retry_policy
 
 from ._catch_up import CatchUp
-from ._clients import Bound, Client
+from ._client_bounds import ClientBounds
+from ._clients import Client
 from ._options import GatewayOptions
-from ._pacer import Pacer
 from ._questions import Questions
 from ._queues import Queues
-from ._reader_quotas import ReaderQuotas
 from ._record_follower import RecordFollower, RecordFollowers
 from ._record_reads import RecordReads
 
@@ -30,11 +29,8 @@ class Records:
     Args:
         queues: Opens the queues.
         questions: Asks whether a stream exists.
-        catch_up: Whose turns bound the reads of what is not live.
-        pacer: Shares the time of the event loop.
-        quotas: What tenants and subjects may take.
-        connections: Bounds the open responses, with those of events.
-        awaited: Bounds those that wait for a stream.
+        catch_up: Whose turns and whose pace bound the reads of what is not live.
+        bounds: What clients may hold.
         settings: How calls are retried while a client waits.
         options: How long a client waits for its turn.
     """
@@ -44,23 +40,19 @@ class Records:
         queues: Queues,
         questions: Questions,
         catch_up: CatchUp,
-        pacer: Pacer,
-        quotas: ReaderQuotas,
-        connections: Bound,
-        awaited: Bound,
+        bounds: ClientBounds,
         settings: Settings,
         options: GatewayOptions,
     ) -> None:
         self.reads = RecordReads(
-            queues.open, queues.open_for_the_past, catch_up.turns, pacer, settings
+            queues.open, queues.open_for_the_past, catch_up.turns, catch_up.pacer, settings
         )
         """Reads records."""
-        self.pacer = pacer
+        self.pacer = catch_up.pacer
         """Shares the time of the event loop."""
         self._questions = questions
-        self._quotas = quotas
-        self._connections = connections
-        self._awaited = awaited
+        self._quotas = bounds.quotas
+        self._bounds = bounds
         self._settings = settings
         self._options = options
         self._followers = RecordFollowers()
@@ -88,7 +80,7 @@ class Records:
         Cancellation: leaves nothing behind.
         """
         with ExitStack() as held:
-            held.callback(self._connections.take(client).release)
+            held.callback(self._bounds.connections.take(client).release)
             held.callback(self._quotas.follow(client, stream).release)
             first = await self.reads.page(
                 stream, after, client, max_wait=self._options.queue_seconds
@@ -97,7 +89,7 @@ class Records:
             if first is None and not await self._exists(stream, client):
                 if not may_be_missing:
                     raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
-                waiting = self._awaited.take(client)
+                waiting = self._bounds.awaited.take(client)
             follower = RecordFollower(
                 stream,
                 after,

@@ -74,17 +74,19 @@ def stream_at(url: str, queue: GatewayQueue) -> StreamId:
     return StreamId(address.tenant or queue.tenant, address.name)
 
 
-def names_gateway(stream: str, queue: ChunkQueue | None, token: Token | None) -> bool:
-    """Whether a stream is read through a gateway that has to be opened for it.
+def names_gateway(stream: str, queue: ChunkQueue | None) -> bool:
+    """Whether a stream is read through a gateway that has to be opened for it."""
+    return queue is None and is_gateway_url(stream)
+
+
+def refuse_token(token: Token | None) -> None:
+    """Refuse a token that nothing would be sent.
 
     Raises:
-        ConfigurationError: There is a token for something else.
+        ConfigurationError: There is one.
     """
-    if queue is None and is_gateway_url(stream):
-        return True
     if token is not None:
         raise ConfigurationError(
-            "token= is for the address of a stream on a gateway, such as "
+            "the argument token is for the address of a stream on a gateway, such as "
             "https://streams.example.org/events/NAME; a queue from open_gateway() has its own"
         )
-    return False

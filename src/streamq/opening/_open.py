@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from functools import partial
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 from streamq._errors import (
     ConfigurationError,
@@ -43,7 +43,7 @@ from streamq.writing._writer_options import WriterOptions
 
 from ._data_converter import configured_conversion
 from ._drivers import installed_drivers, load_driver
-from ._gateway import names_gateway, open_gateway, stream_at
+from ._gateway import names_gateway, open_gateway, refuse_token, stream_at
 from ._opening import Opening
 from ._opening_record import (
     check_policies,
@@ -51,6 +51,7 @@ from ._opening_record import (
     largest_record,
     opening_record,
 )
+from ._reader_options import ReaderOptions
 from ._requirements import check_capabilities
 
 _NAMED_PLACES = ("beginning", "last", "tail")
@@ -199,20 +200,6 @@ def open_writer(
     return Opening(opener)
 
 
-class ReaderOptions(TypedDict, total=False):
-    """Options of :func:`open_reader`, where they are described, that do not change its type."""
-
-    from_: Literal["beginning", "last", "tail"] | str
-    queue: ChunkQueue | None
-    settings: Settings | None
-    must_exist: bool
-    idle_seconds: float | None
-    codec: Codec | None
-    commits: bool
-    require: Collection[str]
-    token: Token | None
-
-
 @overload
 def open_reader(
     stream: str | StreamId,
@@ -288,11 +275,7 @@ def open_reader(
 
     async def opener() -> StreamReader[T, Gap]:
         chosen = settings or load_settings()
-        opening = open_queue(chosen)
-        if isinstance(stream, str) and names_gateway(stream, queue, token):
-            opening = open_gateway(stream, token=token, settings=chosen)
-        else:
-            stream_id(stream, chosen, queue)  # raises before anything is opened
+        opening = open_queue_for(stream, queue, token, chosen)
         async with _using(queue, opening) as (used, on_close):
             identity = stream_id(stream, chosen, used)
             cursor = Cursor() if from_ in _NAMED_PLACES else Cursor.decode(from_, identity)
@@ -373,6 +356,21 @@ def stream_id(
         return user_stream(settings.tenant, stream)
     except ValueError as exc:
         raise ConfigurationError(str(exc)) from None
+
+
+def open_queue_for(
+    stream: str | StreamId, queue: ChunkQueue | None, token: Token | None, settings: Settings
+) -> Opening[ChunkQueue]:
+    """Return what opens the queue to read a stream with, if none is given.
+
+    Raises:
+        ConfigurationError: The stream is not usable, or there is a token for something else.
+    """
+    if isinstance(stream, str) and names_gateway(stream, queue):
+        return open_gateway(stream, token=token, settings=settings)
+    refuse_token(token)
+    stream_id(stream, settings, queue)
+    return open_queue(settings)
 
 
 @contextlib.asynccontextmanager

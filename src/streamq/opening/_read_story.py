@@ -11,12 +11,19 @@ from streamq._errors import ConfigurationError, StreamNotFoundError
 from streamq._events import StreamId
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue
-from streamq.reading._story import DEFAULT_STORY_BYTES, Story, collect_story, no_story
+from streamq.over_http._token import Token
+from streamq.reading._story import (
+    DEFAULT_STORY_BYTES,
+    Story,
+    collect_story,
+    find_last_attempt,
+    no_story,
+)
 from streamq.reading._tail import read_tail
 from streamq.records._codec import Codec
 from streamq.records._values import Serializer, T
 
-from ._open import open_queue, open_reader, retry_policy, stream_id
+from ._open import open_queue_for, open_reader, retry_policy
 
 
 async def read_story(
@@ -30,6 +37,7 @@ async def read_story(
     value_type: type[T] | None = None,
     serializer: Serializer[T] | None = None,
     codec: Codec | None = None,
+    token: Token | None = None,
 ) -> Story[T]:
     """Return the last attempt of a stream as it is stored now, with its state.
 
@@ -38,7 +46,8 @@ async def read_story(
     attempt that resumed or replays an earlier one has the chunks of both.
 
     Args:
-        stream: Name within the configured tenant, or a full identity.
+        stream: Name within the configured tenant, a full identity, or an address on a gateway, as
+            for :func:`open_reader`.
         queue: An open queue to use; it stays open. By default one is opened and closed.
         settings: Limits and defaults; by default those that are configured.
         must_exist: Refuse a stream that does not exist. With ``False`` its story is empty and OPEN,
@@ -49,6 +58,7 @@ async def read_story(
         value_type: Type that every value is validated as, where it is asked for.
         serializer: Decodes values, as for :func:`open_reader`.
         codec: The writer's codec, as for :func:`open_reader`.
+        token: For an address on a gateway, as for :func:`open_reader`.
 
     Raises:
         StreamNotFoundError: ``must_exist`` and it does not; or it was deleted meanwhile.
@@ -63,11 +73,11 @@ async def read_story(
     if max_bytes <= 0:
         raise ConfigurationError(f"max_bytes must be positive, not {max_bytes}")
     chosen = settings or load_settings()
-    identity = stream_id(stream, chosen)
+    opening = open_queue_for(stream, queue, token, chosen)
     async with (
-        open_queue(chosen) if queue is None else contextlib.nullcontext(queue) as used,
+        opening if queue is None else contextlib.nullcontext(queue) as used,
         open_reader(
-            identity,
+            stream,
             queue=used,
             settings=chosen,
             gaps_as_events=True,
@@ -77,6 +87,7 @@ async def read_story(
             require=["replay"],
         ) as reader,
     ):
+        identity = reader.stream
         try:
             tail = await read_tail(used, identity, retry_policy(chosen, used, identity))
         except StreamNotFoundError as exc:
@@ -93,4 +104,27 @@ async def read_story(
             max_bytes=max_bytes,
             gaps_as_events=gaps_as_events,
             patience_seconds=chosen.operation_seconds,
+        )
+
+
+async def last_attempt_cursor(
+    stream: StreamId, *, queue: ChunkQueue, settings: Settings | None = None
+) -> str:
+    """Return the place after the last reset that is stored, or the beginning if there is none.
+
+    A reader that begins there delivers no chunk that a stored reset has voided. The stream is read
+    for it if it has several attempts; nothing of it is kept.
+
+    Raises:
+        StreamNotFoundError: It does not exist.
+        StreamqError: As for :func:`read_story`.
+    """
+    chosen = settings or load_settings()
+    opening = open_reader(
+        stream, queue=queue, settings=chosen, gaps_as_events=True, require=["replay"]
+    )
+    async with opening as reader:
+        tail = await read_tail(queue, stream, retry_policy(chosen, queue, stream))
+        return await find_last_attempt(
+            reader, tail.status, patience_seconds=chosen.operation_seconds
         )

@@ -29,7 +29,7 @@ class Feed:
     """The records after a position, as a gateway sends them.
 
     A task of its own reads the response, so that a reader which gives up waiting does not end it.
-    The task waits while a megabyte is not fetched.
+    The task waits while a megabyte is not fetched, or more if a call wants more.
 
     Args:
         client: The gateway.
@@ -57,6 +57,8 @@ class Feed:
         """Whether nothing more arrives: the response has ended, or was lost."""
         self.error: StreamqError | None = None
         """Why the request was refused, or why the response ended."""
+        self.is_gone = False
+        """Whether the gateway has said that the stream was deleted, or has not appeared."""
         self.was_open = False
         """Whether the gateway has begun to answer."""
         self._client = client
@@ -67,25 +69,35 @@ class Feed:
         self._size_bytes = 0
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
+        self._wanted_bytes = 0
+        self._is_current = False
         self._heartbeat_seconds = math.inf
         self._task = asyncio.create_task(self._receive(), name=f"streamq-feed {stream}")
 
     async def fetch(self, max_records: int, max_bytes: int, until: float) -> list[Stored]:
         """Return the next records, waiting for the first one.
 
+        While the gateway sends what was stored when it was asked, as many are waited for as the
+        limits allow: then fewer are all that there were.
+
         Returns:
-            None at a moment of the event loop's clock, or if nothing more arrives.
+            No record at a moment of the event loop's clock, or if nothing more arrives.
 
         Cancellation: no record is lost.
         """
         clock = asyncio.get_running_loop().time
-        while not self._records and not self.is_ended and (left := until - clock()) > 0:
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(left):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
+        self._wanted_bytes = max_bytes
+        self._room.set()
+        try:
+            while not self._has(max_records, max_bytes) and (left := until - clock()) > 0:
+                self._changed.clear()
+                try:
+                    async with asyncio.timeout(left):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            self._wanted_bytes = 0
         found: list[Stored] = []
         size = 0
         while self._records and len(found) < max_records:
@@ -98,6 +110,12 @@ class Feed:
             self._size_bytes -= sum(len(stored.data) for stored in found)
             self._room.set()
         return found
+
+    def _has(self, max_records: int, max_bytes: int) -> bool:
+        """Whether as much has arrived as a call returns."""
+        if self.is_ended or (self._records and self._is_current):
+            return True
+        return len(self._records) >= max_records or self._size_bytes > max_bytes
 
     @property
     def is_empty(self) -> bool:
@@ -145,13 +163,16 @@ class Feed:
             raise malformed(origin, "a frame that is no JSON", self._stream) from None
         if kind == "records":
             self._add(records_of(found, origin, self._stream))
-            while self._size_bytes > _BUFFER_BYTES:
+            while self._size_bytes > max(self._wanted_bytes, _BUFFER_BYTES):
                 self._room.clear()
                 await self._room.wait()
             return True
         if not isinstance(found, dict):
             raise malformed(origin, "a frame that cannot be used", self._stream)
         match kind:
+            case "current":
+                self._is_current = True
+                self._changed.set()
             case "open":
                 self.was_open = True
                 seconds = found.get("heartbeat_seconds")
@@ -162,8 +183,9 @@ class Feed:
                     self._client.token.refuse(await self._client.token.get())
                 return False
             case "error":
-                # Whether the stream is gone is for the reader to find out.
-                if found.get("error") != "stream_not_found":
+                if found.get("error") == "stream_not_found":
+                    self.is_gone = True
+                else:
                     self.error = problem_error(
                         str(found.get("error")),
                         str(found.get("message"))[:500],

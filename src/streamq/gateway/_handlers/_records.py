@@ -10,6 +10,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from streamq._errors import CursorError
 from streamq._events import StreamId
 from streamq.access import Action, Rights
 from streamq.calling import _calls as calling
@@ -42,7 +43,7 @@ _MAX_POSITION = 1_024
 
 
 async def send_backend(request: Request) -> Response:
-    """Answer which backend this is, what it promises, and whose streams the request reads."""
+    """Answer what the backend promises, and whose streams the request reads."""
     gateway = gateway_of(request)
     rights = await (await rights_of_request(request)).in_all()
     tenant = tenant_of(request, rights)
@@ -50,7 +51,6 @@ async def send_backend(request: Request) -> Response:
         check_capabilities(queue, ["replay"])
         answer = {
             "tenant": tenant,
-            "backend": queue.backend,
             "capabilities": queue.capabilities.to_dict(),
         }
     return JSONResponse(answer, headers=HEADERS)
@@ -61,7 +61,7 @@ async def send_records(request: Request, asked: StreamId, rights: Rights) -> Res
     query = request.query_params
     after = query.get("after", "")
     if len(after) > _MAX_POSITION or not after.isprintable():
-        raise BadRequestError(f"after is {after[:40]!r}, which is no position")
+        raise CursorError(f"{after[:50]!r} is not a position of any backend")
     gateway = gateway_of(request)
     stream = visible_stream(rights, Action.READ, asked)
     client = gateway.client_of(request.scope, rights)
