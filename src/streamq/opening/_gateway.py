@@ -87,6 +87,6 @@ def refuse_token(token: Token | None) -> None:
     """
     if token is not None:
         raise ConfigurationError(
-            "token= is for the address of a stream on a gateway, such as "
+            "the argument token is for the address of a stream on a gateway, such as "
             "https://streams.example.org/events/NAME; a queue from open_gateway() has its own"
         )

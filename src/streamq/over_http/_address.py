@@ -20,6 +20,7 @@ _STREAM = re.compile(
 _ROOT = re.compile(r"(?P<prefix>.*?)(?:/t/(?P<tenant>[^/]+))?/?")
 _PLACES = {"after", "last_event_id", "from", "wait", "last", "follow"}
 _SECRETS = {"ticket", "token", "access_token"}
+_GIVE = "give a token as the argument token, by --token-file or by STREAMQ_GATEWAY_TOKEN"
 _UNSAFE_PARTS = ("", ".", "..")
 
 
@@ -123,13 +124,11 @@ def _split(url: str) -> SplitResult:
     # Not shown: these are secrets.
     if "@" in split.netloc:
         raise ConfigurationError(
-            "the address has a user or a password, which a gateway does not take; give a token by "
-            "token=, --token-file or STREAMQ_GATEWAY_TOKEN"
+            f"the address has a user or a password, which a gateway does not take; {_GIVE}"
         )
     if _SECRETS & dict(parse_qsl(split.query, keep_blank_values=True)).keys():
         raise ConfigurationError(
-            "the address has a ticket or a token, which only a browser's EventSource takes there; "
-            "give a token by token=, --token-file or STREAMQ_GATEWAY_TOKEN"
+            f"the address has a ticket or a token, which only an EventSource needs there; {_GIVE}"
         )
     return split
 

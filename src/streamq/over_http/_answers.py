@@ -110,7 +110,7 @@ def problem_error(
         kind = BackendUnavailableError if retryable else BackendError
     text = f"{origin}: {message}"
     if code == "token_required":
-        text += " (token=, --token-file, STREAMQ_GATEWAY_TOKEN)"
+        text += " (the argument token, --token-file, STREAMQ_GATEWAY_TOKEN)"
     elif code == "not_found":
         text = f"{origin} has no such route: it is no gateway of streamq, or an older version of it"
     elif code == "host_not_allowed":

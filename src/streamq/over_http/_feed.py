@@ -57,6 +57,8 @@ class Feed:
         """Whether nothing more arrives: the response has ended, or was lost."""
         self.error: StreamqError | None = None
         """Why the request was refused, or why the response ended."""
+        self.is_gone = False
+        """Whether the gateway has said that the stream was deleted, or has not appeared."""
         self.was_open = False
         """Whether the gateway has begun to answer."""
         self._client = client
@@ -181,8 +183,9 @@ class Feed:
                     self._client.token.refuse(await self._client.token.get())
                 return False
             case "error":
-                # Whether the stream is gone is for the reader to find out.
-                if found.get("error") != "stream_not_found":
+                if found.get("error") == "stream_not_found":
+                    self.is_gone = True
+                else:
                     self.error = problem_error(
                         str(found.get("error")),
                         str(found.get("message"))[:500],

@@ -212,7 +212,7 @@ class GatewayQueue(ChunkQueue):
                 raise feed.error.with_traceback(None)
             # It was closed for its age, or cut off on the way: it goes on with another request.
             left = until - asyncio.get_running_loop().time()
-            if left <= 0:
+            if left <= 0 or feed.is_gone:  # the reader asks at once what has become of it
                 return found
             if not feed.was_open:
                 await asyncio.sleep(min(_PAUSE_SECONDS, left))
