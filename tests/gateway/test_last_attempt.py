@@ -18,10 +18,12 @@ from .served import Serve, WatchedQueue, eventually
 STREAM = StreamId("default", "a")
 
 
-async def attempt(queue: WatchedQueue, *values: object, resumes: bool = False) -> StreamWriter:
+async def attempt(
+    queue: WatchedQueue, *values: object, resumes: bool = False, name: str = "a"
+) -> StreamWriter:
     """Write an attempt and leave the stream open."""
     on_retry = OnRetry.RESUME if resumes else OnRetry.RESTART
-    writer = await open_writer("a", queue=queue, on_retry=on_retry)
+    writer = await open_writer(name, queue=queue, on_retry=on_retry)
     for value in values:
         await writer.send_chunk(value)
     await writer.flush()
@@ -158,6 +160,28 @@ async def test_awaited_stream_is_sent_whole(start: Serve, queue: WatchedQueue) -
         await writer.finish()
         events = [event async for event in source.aiter_sse()]
     assert shown(events) == ["a", "end"]
+
+
+async def test_many_streams_on_one_connection_have_the_option(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """A chat that loads late shows all its answers, and none of what failed before them."""
+    for name in ("a", "b"):
+        await attempt(queue, "void", name=name)
+        writer = await attempt(queue, f"of {name}", name=name)
+        await writer.finish()
+    served = await start()
+    got = await served.get("/events?stream=a&stream=b&attempts=last")
+    posted = await served.client.post("/events", json={"streams": ["a", "b"], "attempts": "last"})
+    for answer in (got, posted):
+        assert "of a" in answer.text
+        assert "of b" in answer.text
+        assert "void" not in answer.text
+        assert "reset" not in answer.text
+    both = await served.client.post("/events", json={"streams": ["a", "b"]})
+    assert both.text.count("void") == 2
+    wrong = await served.client.post("/events", json={"streams": ["a"], "attempts": 1})
+    assert (wrong.status_code, wrong.json()["error"]) == (400, "bad_request")
 
 
 async def test_option_that_is_neither_is_refused(start: Serve, queue: WatchedQueue) -> None:

@@ -73,11 +73,22 @@ def attempts(request: Request) -> Literal["all", "last"]:
     Raises:
         BadRequestError: It says something else.
     """
-    match request.query_params.get("attempts", "all"):
-        case "all" | "last" as which:
-            return which
-        case other:
-            raise BadRequestError(f"attempts is {other[:40]!r}; it can be 'all' or 'last'")
+    return which_attempts(request.query_params.get("attempts", "all"))
+
+
+def which_attempts(value: object) -> Literal["all", "last"]:
+    """Return a value of the parameter ``attempts``.
+
+    Raises:
+        BadRequestError: It is something else.
+    """
+    match value:
+        case "all":
+            return "all"
+        case "last":
+            return "last"
+        case _:
+            raise BadRequestError(f"attempts is {str(value)[:40]!r}; it can be 'all' or 'last'")
 
 
 def number(name: str, text: str, most: float) -> float:
