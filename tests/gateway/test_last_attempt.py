@@ -11,6 +11,7 @@ from httpx_sse import ServerSentEvent
 
 from streamq import OnRetry, StreamWriter, open_writer
 from streamq.driver import Entry, StreamId
+from streamq.gateway._places import EventPlace
 from streamq.records._wire import MAX_EPOCH, Record, RecordKind
 
 from .served import Serve, WatchedQueue, eventually
@@ -126,6 +127,54 @@ async def test_long_stream_is_searched_in_pages_and_once(start: Serve, queue: Wa
     many = await asyncio.gather(*(served.collect("a", "attempts=last") for _ in range(20)))
     assert all(shown(each) == ["short", "end"] for each in many)
     assert queue.records_read - before < 40
+
+
+async def test_what_was_searched_is_not_searched_again(start: Serve, queue: WatchedQueue) -> None:
+    """Also where no page is kept, the next client does not read the void attempt."""
+    await attempt(queue, *("x" * 2_000 for _ in range(500)))
+    await attempt(queue, "short")
+    served = await start(pages_bytes=1)
+    for most in (1_000, 10, 10):
+        before = queue.records_read
+        async with served.events("a", "attempts=last") as source:
+            assert shown([await anext(source.aiter_sse())]) == ["short"]
+        assert queue.records_read - before <= most
+
+
+async def test_reset_that_was_seen_live_is_not_searched_for(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """A stream that is watched for days has been read already."""
+    served = await start(ring_bytes=10_000, pages_bytes=1)
+    await attempt(queue, "a")
+    await attempt(queue, "b")
+    async with served.events("a", "attempts=last") as source:
+        events = source.aiter_sse()
+        assert shown([await anext(events)]) == ["b"]
+        await attempt(queue, *("x" * 2_000 for _ in range(100)), "y", resumes=True)
+        await attempt(queue, "c")
+        while shown([await anext(events)]) != ["c"]:
+            pass
+        before = queue.records_read
+        async with served.events("a", "attempts=last") as late:
+            assert shown([await anext(late.aiter_sse())]) == ["c"]
+        assert queue.records_read == before
+
+
+async def test_only_resets_up_to_a_moment_count_for_it(start: Serve, queue: WatchedQueue) -> None:
+    """The text of a story is that of the moment which its headers state."""
+    for value in ("a", "b", "c"):
+        writer = await attempt(queue, value)
+    await writer.finish()
+    gateway = (await start()).gateway
+    # Events: a, reset, b, reset, c, end.
+    for until, first in ((1, 1), (2, 3), (3, 3), (4, 5), (6, 5)):
+        follower = await gateway.follow(STREAM, EventPlace(0), last_attempt=True, until=until)
+        assert follower is not None
+        while not (data := await follower.read(1.0)):
+            pass
+        gateway.leave(follower)
+        assert int(data.split(b"@")[0].removeprefix(b"id: ")) == first, until
 
 
 async def test_stream_of_one_attempt_is_not_searched(start: Serve, queue: WatchedQueue) -> None:
