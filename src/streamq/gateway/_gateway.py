@@ -337,10 +337,8 @@ class Gateway:
             return None
         self._hubs.join(hub)
         parts = (hub, begin, latest, self._catch_up, client, held, waiting)
-        if last_attempt and isinstance(after, EventPlace):  # elsewhere nothing is void
-            follower: Follower = LastAttemptFollower(*parts, until=until)
-        else:
-            follower = Follower(*parts)
+        is_choosy = last_attempt and isinstance(after, EventPlace)  # elsewhere nothing is void
+        follower = LastAttemptFollower(*parts, until=until) if is_choosy else Follower(*parts)
         throttles = self.quotas.throttles(client)
         return ThrottledFollower(follower, throttles) if throttles else follower
 
