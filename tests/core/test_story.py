@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import uuid
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -22,8 +20,6 @@ from streamq import (
     StoryTooLargeError,
     StreamNotFoundError,
     TrimmedError,
-    load_settings,
-    open_queue,
     open_reader,
     open_writer,
     read_story,
@@ -32,24 +28,6 @@ from streamq.driver import ChunkQueue, Entry, Stored, StreamId, StreamInfo
 from streamq.records._wire import MAX_EPOCH, Record, RecordKind
 from streamq.testing import FaultyQueue
 from streamq.testing.checks._streams import delivered
-
-
-@pytest.fixture(params=["memory", "sqlite", "redis"])
-async def world(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[tuple[Settings, ChunkQueue]]:
-    """Settings of a store of its own on each backend, and a queue there."""
-    with contextlib.ExitStack() as stack:
-        if request.param == "redis":
-            pytest.importorskip("streamq_redis", reason="the plugin streamq-redis is missing")
-            from streamq_redis.embedded import EmbeddedRedis
-
-            monkeypatch.setenv("STREAMQ_REDIS_URL", stack.enter_context(EmbeddedRedis()).url)
-        monkeypatch.setenv("STREAMQ_SQLITE_PATH", str(tmp_path / "streams.db"))
-        monkeypatch.setenv("STREAMQ_MEMORY_STORE", uuid.uuid4().hex)
-        settings = load_settings(backend=request.param, idle_seconds=5, retry_seconds=5)
-        async with open_queue(settings) as queue:
-            yield settings, queue
 
 
 async def write(
@@ -64,10 +42,10 @@ async def write(
 
 
 async def test_story_is_the_last_attempt_and_its_cursor_goes_on(
-    world: tuple[Settings, ChunkQueue],
+    anywhere: tuple[Settings, ChunkQueue],
 ) -> None:
     """A page that loads late shows the answer at once, and then what comes, each chunk once."""
-    settings, queue = world
+    settings, queue = anywhere
     await write(queue, settings, "wr", "ong")
     await write(queue, settings, "Hel", "lo")
     story = await read_story("s", queue=queue, settings=settings)
@@ -88,9 +66,9 @@ async def test_story_is_the_last_attempt_and_its_cursor_goes_on(
         assert delivered([event async for event in reader]) == ["END"]
 
 
-async def test_story_opens_a_queue_of_its_own(world: tuple[Settings, ChunkQueue]) -> None:
+async def test_story_opens_a_queue_of_its_own(anywhere: tuple[Settings, ChunkQueue]) -> None:
     """A script asks in one line."""
-    settings, queue = world
+    settings, queue = anywhere
     await write(queue, settings, "a")
     assert (await read_story("s", settings=settings)).text == "a"
 

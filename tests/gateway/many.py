@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,10 +13,13 @@ from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 from .served import Served
 
 
-def address(*names: str, prefixes: tuple[str, ...] = (), **query: str) -> str:
+def address(
+    *names: str, prefixes: tuple[str, ...] = (), from_: str = "", wait: str = "", after: str = ""
+) -> str:
     """Return the address of a GET; names must need no encoding."""
-    parts = [f"stream={name}" for name in names] + [f"prefix={prefix}" for prefix in prefixes]
-    return "/events?" + "&".join(parts + [f"{key}={value}" for key, value in query.items()])
+    parts = [("stream", name) for name in names] + [("prefix", each) for each in prefixes]
+    parts += [("from", from_), ("wait", wait), ("after", after)]
+    return "/events?" + "&".join(f"{key}={value}" for key, value in parts if value)
 
 
 class Reader:
@@ -35,6 +39,8 @@ class Reader:
         """Streams whose end has arrived, in order."""
         self.order: list[str] = []
         """The stream of each event, in order."""
+        self.errors: list[tuple[str | None, str, bool]] = []
+        """Of each error: the stream that it concerns, the code, whether the gateway goes on."""
 
     def take(self, event: ServerSentEvent) -> dict[str, Any]:
         """Note an event, and return its data."""
@@ -42,7 +48,10 @@ class Reader:
         if event.id:
             self.last_id = event.id
         name = data.get("stream")
-        if name is None or event.event == "error":
+        if event.event == "error":
+            self.errors.append((name, data["error"], data["retryable"]))
+            return data
+        if name is None:
             return data
         self.places[name] = data["place"]
         if event.event == "stream":
@@ -72,13 +81,42 @@ class Reader:
         ) as source:
             yield source
 
-    async def read(self, source: EventSource, events: int | None = None) -> list[ServerSentEvent]:
-        """Read a number of events, or all of them to the end of the connection."""
-        found = []
+    async def events(self, source: EventSource) -> AsyncIterator[ServerSentEvent]:
+        """Yield the events of a connection; a frame without data only sets the id."""
         async for event in source.aiter_sse():
             if event.data:
-                self.take(event)
-                found.append(event)
-                if len(found) == events:
-                    break
+                yield event
+            elif event.id:
+                self.last_id = event.id
+
+    async def read(self, source: EventSource, events: int | None = None) -> list[ServerSentEvent]:
+        """Take a number of events of a connection, or all of them to its end."""
+        return await self.rest(self.events(source), events)
+
+    async def rest(
+        self, events: AsyncIterator[ServerSentEvent], most: int | None = None
+    ) -> list[ServerSentEvent]:
+        """Take a number of events, or all of them to the end of the connection."""
+        found = []
+        async for event in events:
+            self.take(event)
+            found.append(event)
+            if len(found) == most:
+                break
         return found
+
+    async def until(
+        self, events: AsyncIterator[ServerSentEvent], condition: Callable[[], bool]
+    ) -> list[dict[str, Any]]:
+        """Take events until a condition is met; return their data."""
+        found = []
+        async with asyncio.timeout(20):
+            while not condition():
+                found.append(self.take(await anext(events)))
+        return found
+
+    async def until_ended(
+        self, events: AsyncIterator[ServerSentEvent], *names: str
+    ) -> list[dict[str, Any]]:
+        """Take events until streams have ended; return their data."""
+        return await self.until(events, lambda: {*names} <= {*self.ended})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -102,7 +103,9 @@ async def attacked(queue: WatchedQueue, settings: Settings) -> AsyncIterator[Ser
         async with open_writer(name, queue=queue, settings=changed) as writer:
             await writer.send_chunk("the secret")
     async with AsyncExitStack() as stack:
-        yield await Serve(stack, queue, settings)(trusted_proxies=("127.0.0.1",))
+        yield await Serve(stack, queue, settings)(
+            trusted_proxies=("127.0.0.1",), max_age_seconds=0.5
+        )
 
 
 @pytest.fixture
@@ -152,11 +155,17 @@ async def _try(attack: Attack, served: Served, given: dict[str, str]) -> tuple[i
 
     method, _, path = attack.request.partition(" ")
     headers = {name: filled(value) for name, value in attack.headers.items()}
-    answer = await served.client.request(method, filled(path), headers=headers)
+    answer = await served.client.request(
+        method, filled(path), headers=headers, content=filled(attack.body)
+    )
     assert "the secret" not in answer.text, attack.what
     assert "Set-Cookie" not in answer.headers, attack.what
     for value in given.values():
         assert len(value) < 20 or value not in answer.text + str(answer.headers), attack.what
+    if answer.headers["Content-Type"].startswith("text/event-stream"):
+        codes = re.findall(r'"error":"(\w+)"', answer.text)
+        assert codes or '"stream":' not in answer.text, attack.what
+        return answer.status_code, codes[0] if codes else "nothing of it"
     if answer.status_code == 200:
         empty = ({"streams": [], "is_complete": True}, {"records": []})
         assert answer.json() in empty, attack.what
@@ -181,6 +190,13 @@ async def test_the_same_requests_work_with_the_right_token(
     issued = {"Authorization": f"Bearer {signed()}"}
     assert "the secret" in (await attacked.client.get("/events/a", headers=issued)).text
     assert len((await attacked.client.get("/streams", headers=header)).json()["streams"]) == 2
+    for query in ("stream=mine", "prefix=mine"):
+        for headers in (header, cookie):
+            answer = await attacked.client.get(f"/events?{query}", headers=headers)
+            assert "the secret" in answer.text
+            body = {query.replace("=mine", "s").replace("prefixs", "prefixes"): ["mine"]}
+            answer = await attacked.client.post("/events", json=body, headers=headers)
+            assert "the secret" in answer.text
 
 
 async def test_the_same_requests_work_where_the_application_permits_them(

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,9 +24,8 @@ from starlette.requests import Request
 from streamq import ConfigurationError, Settings, load_settings, open_writer
 from streamq.access import Grant, mint_token, new_secret, permit
 from streamq.driver import StreamId
-from streamq.gateway import Authorize, Gateway, GatewayOptions, create_app, token_rights
+from streamq.gateway import Authorize, GatewayOptions, create_app, token_rights
 from streamq.gateway import serve as serve_app
-from streamq.quotas import Quota, Quotas
 
 from .served import WatchedQueue, eventually
 
@@ -204,6 +204,33 @@ async def test_each_stream_of_a_connection_is_a_question_of_its_own(
         assert len(missing) == 3
         assert all("stream_not_found" in f and "there is no stream" in f for f in missing)
     assert seen(await client.get("/events?stream=chats/bob/1", headers=head)) == ABSENT
+
+
+async def test_a_prefix_finds_what_is_permitted(start: Start, queue: WatchedQueue) -> None:
+    """Also what appears later; and what has to be asked for one by one is refused at once."""
+    await write(queue, *STREAMS)
+    client = await start(own_chats)
+    head = {"X-User": "ada"}
+    path = "/events?prefix=chats/&stream=chats/bob/1"
+    async with aconnect_sse(client, "GET", path, headers=head) as source, asyncio.timeout(20):
+        texts: list[str] = []
+        async for event in source.aiter_sse():
+            texts.append(event.data)
+            if "secret of chats/ada/2" in event.data and "chats/ada/3" not in str(texts):
+                await write(queue, "chats/bob/3", "chats/ada/3")
+            if "secret of chats/ada/3" in event.data:
+                break
+    everything = "\n".join(texts)
+    assert "secret of chats/ada/1" in everything
+    assert "secret of chats/bob" not in everything
+    assert "chats/bob/3" not in everything
+    assert "chats/ada2" not in everything
+    client = await start(lambda *_: True)
+    answer = await client.get("/events?prefix=chats/")
+    assert seen(answer) == FORBIDDEN
+    assert "return permissions for None" in answer.json()["message"]
+    client = await start(lambda _request, stream: stream is not None)
+    assert seen(await client.get("/events?prefix=chats/")) == FORBIDDEN
 
 
 async def test_no_for_a_list_is_refused(start: Start, queue: WatchedQueue) -> None:
@@ -431,12 +458,14 @@ async def test_a_permission_that_has_ended_is_401(start: Start, queue: WatchedQu
         assert seen(await client.get(path)) == (401, "invalid_token")
 
 
-async def test_the_subject_counts_for_quotas(queue: WatchedQueue) -> None:
+async def test_the_subject_counts_for_quotas(queue: WatchedQueue, tmp_path: Path) -> None:
     """Users of an application have quotas as holders of tokens do."""
-    app = create_app(queue, OPEN, authorize=lambda request, _: Grant(True, subject=user(request)))
-    gateway: Gateway = app.state.gateway
-    gateway._bounds = Quotas(subject=Quota(connections=1))
-    gateway.renew()
+    quotas = tmp_path / "quotas.toml"
+    quotas.write_text("[tenants.default.subjects.ada]\nconnections = 1\n")
+    settings = OPEN.model_copy(update={"quotas": quotas})
+    app = create_app(
+        queue, settings, authorize=lambda request, _: Grant(True, subject=user(request))
+    )
     async with (
         serve_app(app) as server,
         httpx.AsyncClient(base_url=server.url) as client,

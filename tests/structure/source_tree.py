@@ -32,7 +32,9 @@ LAYERS = (
     ("streamq.gateway", "streamq.temporal", "streamq.testing"),
     (
         "streamq.temporal.activities",
+        "streamq.temporal._execution_story",
         "streamq.temporal._subscribe",
+        "streamq.temporal._subscribe_topics",
     ),
     ("streamq.temporal.producer",),
     ("streamq.temporal.workflow",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import enum
 import os
 import shlex
 import sys
@@ -13,7 +14,12 @@ from typing import Annotated, TextIO
 
 import typer
 
-from streamq._errors import BackendUnavailableError, IdleTimeoutError, StreamNotFoundError
+from streamq._errors import (
+    BackendUnavailableError,
+    ConfigurationError,
+    IdleTimeoutError,
+    StreamNotFoundError,
+)
 from streamq._events import Chunk, Event, Gap, Reset, Seal, SealState, StreamId
 from streamq._settings import Settings, load_settings
 from streamq.calling import _calls as calling
@@ -22,6 +28,7 @@ from streamq.driver import START, ChunkQueue
 from streamq.driver_parts._terminal_text import TerminalTextStream
 from streamq.opening._gateway import open_gateway
 from streamq.opening._open import open_queue, open_reader, stream_id
+from streamq.opening._read_story import last_attempt_cursor
 from streamq.over_http._address import is_gateway_url
 from streamq.reading._reader import StreamReader
 from streamq.records._values import Encoding
@@ -35,6 +42,13 @@ from ._terminal import ending, escaped_json, json_text, run_async, show_notice
 _LONGEST_WAIT_SECONDS = 5.0
 _FILE_POLL_SECONDS = 0.1
 _ADVICE = "--wait SECONDS waits for it"
+
+
+class Attempts(enum.StrEnum):
+    """Which stored attempts are printed."""
+
+    ALL = "all"
+    LAST = "last"
 
 
 def tail(
@@ -55,6 +69,10 @@ def tail(
             autocompletion=beginnings,
         ),
     ] = "beginning",
+    attempts: Annotated[
+        Attempts,
+        typer.Option(help="'last' leaves out stored attempts that a later one has made void."),
+    ] = Attempts.ALL,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print every event as one line of JSON with its cursor.")
     ] = False,
@@ -92,9 +110,15 @@ def tail(
     Examples:
       streamq tail my-stream
       streamq tail my-stream --from tail --wait 60
+      streamq tail my-stream --attempts last --no-follow
       streamq tail my-stream --json --no-follow | jq -r 'select(.event == "chunk").value'
       streamq tail https://streams.example.org/events/my-stream --token-file token.txt
     """
+    if attempts is Attempts.LAST and from_ != "beginning":
+        raise ConfigurationError(
+            f"--attempts last begins with the last attempt, and --from says {from_[:40]!r}; give "
+            "one of both"
+        )
     settings = load_settings()
     is_remote = is_gateway_url(stream) and not encoded
     name = stream if is_remote else named(stream, encoded=encoded)
@@ -119,6 +143,8 @@ def tail(
             # A stream that did not exist when the command started is new as a whole.
             start = "beginning" if waiting.is_new and from_ == "tail" else from_
             try:
+                if attempts is Attempts.LAST:
+                    start = await last_attempt_cursor(identity, queue=queue, settings=settings)
                 reader = await open_reader(
                     identity,
                     from_=start,

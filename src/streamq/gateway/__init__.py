@@ -10,6 +10,7 @@ From the outside in:
   kind; ``_parameters``: what they read of a request. ``_authority``,
   ``_credentials``: what a request may do.
 * ``_authorize``, ``_request_rights``: the same with the application's own code.
+* ``_own_routes``: answers from routes of the application.
 * ``_error_handlers``, ``_error_responses``: answers for errors. ``_page``, ``static/``: the page.
 * ``_sse``, ``_opening``: the response that sends a stream as Server-Sent Events, and its beginning.
 * ``_loops``, ``_gateway``: own the queues (``_queues``), the hubs and the open connections.
@@ -41,6 +42,7 @@ from ._descriptors import raise_descriptor_limit
 from ._gateway import Gateway
 from ._gateway_statistics import GatewayStatistics
 from ._options import GatewayOptions
+from ._own_routes import StreamResponses
 from ._server import GatewayServer, serve
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "GatewayOptions",
     "GatewayServer",
     "GatewayStatistics",
+    "StreamResponses",
     "create_app",
     "raise_descriptor_limit",
     "serve",

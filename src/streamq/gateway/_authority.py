@@ -183,7 +183,12 @@ def check_visible(rights: Rights, action: Action, stream: StreamId) -> None:
         InsufficientScopeError: It may know of it, and may not do this with it.
     """
     if visible_stream(rights, action, stream) != stream:
-        raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
+        raise absent(stream)
+
+
+def absent(stream: StreamId) -> StreamNotFoundError:
+    """Return the error of a stream that is not there; a driver's may have hosts or paths."""
+    return StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
 
 
 def visible_stream(rights: Rights, action: Action, stream: StreamId) -> StreamId:

@@ -29,10 +29,21 @@ _CODES = {
 
 async def _on_streamq_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, StreamqError)
+    return answer_error(request, exc, challenges=True)
+
+
+def answer_error(request: Request, exc: StreamqError, *, challenges: bool) -> Response:
+    """Return the answer for an error, and log what its client may not see.
+
+    Args:
+        request: The request.
+        exc: The error.
+        challenges: Whether the answer says how to bring a token.
+    """
     problem = Problem.of(exc)
     if problem.status >= 500:
         _logger.warning("%s: %s", exc.code, exc, exc_info=_cause(exc))
-    metadata = metadata_url(request) if problem.is_challenge else None
+    metadata = metadata_url(request) if challenges and problem.is_challenge else None
     return problem.response(gateway_of(request).options.retry_seconds, metadata)
 
 

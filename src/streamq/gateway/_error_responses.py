@@ -66,6 +66,12 @@ class InsufficientScopeError(StreamqError):
     code = "insufficient_scope"
 
 
+class StreamsLimitError(StreamqError):
+    """A connection has as many streams as it can have."""
+
+    code = "streams_limit"
+
+
 class TicketsOffError(StreamqError):
     """This gateway gives no tickets, since no setting says so."""
 
@@ -96,6 +102,7 @@ class SessionsOffError(StreamqError):
 _PUBLIC: dict[type[StreamqError], int] = {
     BadRequestError: 400,
     TooLargeError: 413,
+    StreamsLimitError: 400,
     StreamNotFoundError: 404,
     CursorError: 409,
     TrimmedError: 410,

@@ -32,6 +32,7 @@ from ._gateway_statistics import GatewayStatistics
 from ._hub import OPEN_RETRY_SECONDS, Place, locate
 from ._hubs import Hubs
 from ._last_attempt import LastAttemptFollower
+from ._many._prefix_watchers import PrefixWatchers
 from ._options import GatewayOptions
 from ._pacer import Gate, Pacer
 from ._pages import ReadPlace
@@ -107,6 +108,8 @@ class Gateway:
         """Cancels in Temporal what produces a stream."""
         self.questions = Questions(self._queues, options, self.quotas)
         """Asks the backend about streams."""
+        self.prefixes = PrefixWatchers(self.questions, options, self.own)
+        """Looks for the streams of prefixes."""
         self._bounds = ClientBounds(options, lambda: self.max_connections, self.quotas)
         self.records = Records(
             self._queues, self.questions, self._catch_up, self._bounds, self.brief_settings, options
@@ -197,6 +200,7 @@ class Gateway:
         self._queues.refuse()
         await close_all(
             self._stop_watcher,
+            self.prefixes.aclose,
             self._hubs.aclose,
             self._end_tasks,
             self.revocations.aclose,

@@ -19,7 +19,7 @@ from streamq._events import StreamId
 from streamq.access import Action, Permission, Rights, StreamMatch
 
 from ._authorize import Authorizer, narrowed, note_token
-from ._error_responses import AuthorizeTimeoutError
+from ._error_responses import AuthorizeTimeoutError, InsufficientScopeError
 from ._loops import gateway_of
 from ._parameters import stream_of, tenant_of
 
@@ -124,6 +124,21 @@ class RequestRights:
             HTTPException: As for :meth:`Authorizer.ask`, with its other errors.
         """
         return (await self._in_all())[0]
+
+    async def below(self) -> Rights:
+        """Return what the request may do with streams that a prefix finds, now and later.
+
+        Raises:
+            InsufficientScopeError: The application would have to be asked for each of them.
+            HTTPException: As for :meth:`Authorizer.ask`, with its other errors.
+        """
+        rights, asks_each = await self._in_all()
+        if asks_each:
+            raise InsufficientScopeError(
+                "the application does not say which streams of a prefix this request may read: "
+                "name the streams; or let its authorize function return permissions for None"
+            )
+        return rights
 
     async def search(self) -> Search:
         """Return what the request may find: in a list, or below a prefix.

@@ -20,7 +20,7 @@ from streamq._errors import StreamNotFoundError
 from streamq._events import StreamId
 from streamq.access import Rights
 
-from ._authority import METADATA_PATH
+from ._authority import METADATA_PATH, absent
 from ._error_responses import BadRequestError
 from ._handlers._cancellation import cancel_producer
 from ._handlers._deletion import delete_stream
@@ -129,8 +129,8 @@ async def _answer(request: Request, name: str, handler: _Handler) -> Response:
     stream, rights = await asked.on(name)
     try:
         return await handler(request, stream, rights)
-    except StreamNotFoundError as exc:  # a driver's message may contain hosts or paths
-        raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream)) from exc
+    except StreamNotFoundError as exc:
+        raise absent(stream) from exc
 
 
 def _check_path(request: Request) -> bytes:

@@ -12,7 +12,13 @@ from streamq._events import StreamId
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue
 from streamq.over_http._token import Token
-from streamq.reading._story import DEFAULT_STORY_BYTES, Story, collect_story, no_story
+from streamq.reading._story import (
+    DEFAULT_STORY_BYTES,
+    Story,
+    collect_story,
+    find_last_attempt,
+    no_story,
+)
 from streamq.reading._tail import read_tail
 from streamq.records._codec import Codec
 from streamq.records._values import Serializer, T
@@ -98,4 +104,27 @@ async def read_story(
             max_bytes=max_bytes,
             gaps_as_events=gaps_as_events,
             patience_seconds=chosen.operation_seconds,
+        )
+
+
+async def last_attempt_cursor(
+    stream: StreamId, *, queue: ChunkQueue, settings: Settings | None = None
+) -> str:
+    """Return the place after the last reset that is stored, or the beginning if there is none.
+
+    A reader that begins there delivers no chunk that a stored reset has voided. The stream is read
+    for it if it has several attempts; nothing of it is kept.
+
+    Raises:
+        StreamNotFoundError: It does not exist.
+        StreamqError: As for :func:`read_story`.
+    """
+    chosen = settings or load_settings()
+    opening = open_reader(
+        stream, queue=queue, settings=chosen, gaps_as_events=True, require=["replay"]
+    )
+    async with opening as reader:
+        tail = await read_tail(queue, stream, retry_policy(chosen, queue, stream))
+        return await find_last_attempt(
+            reader, tail.status, patience_seconds=chosen.operation_seconds
         )

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeAlias
 
 from streamq._errors import IdleTimeoutError, SerializationError, StoryTooLargeError, TrimmedError
-from streamq._events import Chunk, Gap, Reset, Seal, StreamId
+from streamq._events import Chunk, Event, Gap, Reset, Seal, StreamId
 from streamq.records._values import Encoding, T, TCo
 
 from ._reader import StreamReader
@@ -22,6 +24,8 @@ CHUNK_COST_BYTES = 100
 
 DEFAULT_STORY_BYTES = 67_108_864
 """Most bytes of a story unless the caller says another number."""
+
+_TURN_EVENTS = 1_000
 
 StoryState: TypeAlias = Literal["OPEN", "END", "ERROR", "CANCELLED"]
 """How a stream stands: OPEN, or how it ended."""
@@ -114,6 +118,61 @@ def no_story(stream: StreamId, cursor: str) -> Story[T]:
     return Story(stream, (), None, 0, 0, (), cursor)
 
 
+async def find_last_attempt(
+    reader: StreamReader[T, Gap], status: StreamStatus, *, patience_seconds: float
+) -> str:
+    """Return the cursor after the last reset up to the newest event of a status.
+
+    Without a reset it is the place where the reader begins.
+
+    Args:
+        reader: A reader at the beginning of the stream that delivers gaps.
+        status: Where the stream stood.
+        patience_seconds: How long to wait for an event that the status promises.
+
+    Raises:
+        StreamqError: As for :func:`collect_story`.
+    """
+    found = reader.cursor
+    if status.attempt <= 1:
+        return found
+    async with aclosing(_batches(reader, status.offset, 1, patience_seconds)) as batches:
+        async for batch in batches:
+            if isinstance(batch[0], Reset):
+                found = reader.cursor
+                if batch[0].attempt == status.attempt:
+                    break
+    return found
+
+
+async def _batches(
+    reader: StreamReader[T, Gap], newest: int, max_events: int, patience_seconds: float
+) -> AsyncGenerator[list[Event[T] | Gap], None]:
+    """Yield the events up to the newest one of a moment.
+
+    Raises:
+        IdleTimeoutError: It does not come.
+        StreamqError: As for :meth:`StreamReader.read_batch`.
+    """
+    count = 0
+    while reader.offset < newest and reader.seal is None:
+        batch = await reader.read_batch(
+            max_events=min(newest - reader.offset, max_events), max_wait=patience_seconds
+        )
+        if not batch:
+            raise IdleTimeoutError(
+                f"stream {reader.stream} had {newest} events, and only {reader.offset} of them can "
+                "be read: it was deleted or has expired since, and began again under its name, "
+                "perhaps; read it again",
+                stream=str(reader.stream),
+            )
+        yield batch
+        count += len(batch)
+        if count >= _TURN_EVENTS:  # what is read ahead needs no wait: others get their turn
+            count = 0
+            await asyncio.sleep(0)
+
+
 async def collect_story(
     reader: StreamReader[T, Gap],
     status: StreamStatus,
@@ -140,30 +199,20 @@ async def collect_story(
     chunks: list[Chunk[T]] = []
     gaps: list[Gap] = []
     size = 0
-    while reader.offset < status.offset and reader.seal is None:
-        await asyncio.sleep(0)  # what is read ahead needs no wait: others get their turn
-        batch = await reader.read_batch(
-            max_events=min(status.offset - reader.offset, 1_000), max_wait=patience_seconds
-        )
-        if not batch:
-            raise IdleTimeoutError(
-                f"stream {reader.stream} had {status.offset} events, and only {reader.offset} of "
-                "them can be read: it was deleted or has expired since, and began again under its "
-                "name, perhaps; read it again",
-                stream=str(reader.stream),
-            )
-        for event in batch:
-            if isinstance(event, Reset):
-                chunks, gaps, size = [], [], 0
-            elif isinstance(event, Gap):
-                gaps.append(event)
-            elif isinstance(event, Chunk):
-                size += len(event.data) + CHUNK_COST_BYTES
-                chunks.append(event)
-        if size > max_bytes:
-            chunks = []  # a later reset may make them void; they need no memory meanwhile
-            if batch[-1].attempt >= status.attempt:
-                break
+    async with aclosing(_batches(reader, status.offset, 1_000, patience_seconds)) as batches:
+        async for batch in batches:
+            for event in batch:
+                if isinstance(event, Reset):
+                    chunks, gaps, size = [], [], 0
+                elif isinstance(event, Gap):
+                    gaps.append(event)
+                elif isinstance(event, Chunk):
+                    size += len(event.data) + CHUNK_COST_BYTES
+                    chunks.append(event)
+            if size > max_bytes:
+                chunks = []  # a later reset may make them void; they need no memory meanwhile
+                if batch[-1].attempt >= status.attempt:
+                    break
     if size > max_bytes:
         raise StoryTooLargeError(
             f"the last attempt of stream {reader.stream} has more than {max_bytes:,} bytes, "

@@ -17,7 +17,7 @@ from streamq.gateway._authority import refusal, visible_prefix
 from streamq.gateway._error_responses import HEADERS
 from streamq.gateway._loops import gateway_of
 from streamq.gateway._parameters import number
-from streamq.gateway._request_rights import rights_of_request
+from streamq.gateway._request_rights import Search, rights_of_request
 
 from ._seconds import seconds
 
@@ -27,10 +27,14 @@ _LISTED = 100
 
 async def send_list(request: Request) -> Response:
     """Answer with the streams that the request may know of, the most recent ones first."""
+    return await list_streams(request, await (await rights_of_request(request)).search())
+
+
+async def list_streams(request: Request, search: Search) -> Response:
+    """Answer with the streams of a search, the most recent ones first."""
     gateway = gateway_of(request)
     prefix = request.query_params.get("prefix", "")
     limit = int(number("limit", request.query_params.get("limit", str(_LISTED)), _MAX_LISTED))
-    search = await (await rights_of_request(request)).search()
     rights = search.rights
     prefix = visible_prefix(rights, search.tenant, prefix)
     if not rights.allow_some(Action.LIST):

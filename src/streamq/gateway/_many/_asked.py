@@ -31,6 +31,19 @@ _MOST_BODY_BYTES = 1_048_576
 _FIELDS = ("streams", "prefixes", "from", "wait", "after")
 
 
+@dataclass(frozen=True, slots=True)
+class Among:
+    """Streams that an application has chosen for a request.
+
+    Attributes:
+        names: Streams.
+        prefixes: Beginnings of names.
+    """
+
+    names: tuple[str, ...]
+    prefixes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What a request asks for.
@@ -41,6 +54,7 @@ class Asked:
         start: Where a stream begins in which the client has no place.
         wait_seconds: How long a named stream may take to appear; ``None`` if it has to exist.
         places: The places that the client has.
+        comes_back: Whether it brought places, or the id of a connection that had none yet.
         token: The places that came as the id of an event, or a new one; ``None`` if events are to
             have no ids.
     """
@@ -50,6 +64,7 @@ class Asked:
     start: EventPlace | NamedPlace
     wait_seconds: float | None
     places: KnownPlaces
+    comes_back: bool
     token: PlacesToken | None
 
     @property
@@ -58,8 +73,12 @@ class Asked:
         return MOST_BY_POST if self.token is None else MOST_BY_GET
 
 
-def asked_by_address(request: Request) -> Asked:
+def asked_by_address(request: Request, among: Among | None = None) -> Asked:
     """Return what the query of a GET asks for.
+
+    Args:
+        request: The request.
+        among: Streams that the application has chosen, instead of those of the query.
 
     Raises:
         BadRequestError: A parameter cannot be used.
@@ -76,25 +95,32 @@ def asked_by_address(request: Request) -> Asked:
         token = PlacesToken.parse(given[0], query[given[0]])
     wait = query.get("wait")
     asked = Asked(
-        names=_unique("stream", query.getlist("stream")),
-        prefixes=_unique("prefix", query.getlist("prefix")),
+        names=_unique("stream", among.names if among else query.getlist("stream")),
+        prefixes=_unique("prefix", among.prefixes if among else query.getlist("prefix")),
         start=_start(query.get("from", "beginning")),
         wait_seconds=None if wait is None else number("wait", wait, _MOST_WAIT_SECONDS),
         places=token,
+        comes_back=bool(header or given),
         token=token,
     )
     _check(asked, "?stream=NAME&stream=NAME or ?prefix=P")
     for name in asked.names:
-        if not token.admit(name):
+        if not token.admit(name, 2 * MOST_BY_GET):
             raise BadRequestError(
                 f"the ids of this connection cannot tell stream {name[:60]!r} from another one of "
                 "its streams: use POST /events"
             )
+    if not asked.prefixes:
+        token.keep(())  # streams that the client does not ask for any more
     return asked
 
 
-async def asked_by_body(request: Request) -> Asked:
+async def asked_by_body(request: Request, among: Among | None = None) -> Asked:
     """Return what the body of a POST asks for.
+
+    Args:
+        request: The request.
+        among: Streams that the application has chosen, instead of those of the body.
 
     Raises:
         BadRequestError: It is not JSON of the form that is expected.
@@ -110,11 +136,12 @@ async def asked_by_body(request: Request) -> Asked:
         raise BadRequestError('after has to be an object of places: {"NAME": "3@1764..."}')
     places = {name: EventPlace.parse(f"after[{name[:60]!r}]", at) for name, at in after.items()}
     asked = Asked(
-        names=_unique("streams", _texts(body, "streams")),
-        prefixes=_unique("prefixes", _texts(body, "prefixes")),
+        names=_unique("streams", among.names if among else _texts(body, "streams")),
+        prefixes=_unique("prefixes", among.prefixes if among else _texts(body, "prefixes")),
         start=_start(body.get("from", "beginning")),
         wait_seconds=_wait(body.get("wait")),
         places=NamedPlaces(places),
+        comes_back=bool(places),
         token=None,
     )
     _check(asked, '{"streams": ["NAME"]} or {"prefixes": ["P"]}')

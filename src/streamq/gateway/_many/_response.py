@@ -22,10 +22,13 @@ from streamq.gateway._revocations import REVOKED
 
 from ._asked import Asked
 from ._labels import with_ids, with_names
+from ._prefix_streams import PrefixSearch, PrefixStreams
 from ._rotation import Piece, PieceKind, Rotation
 from ._stream_line import LineState, StreamLine, Surroundings
 
 _SETTLED_SECONDS = 5.0
+_STEP_STREAMS = 32
+_MANY = "streams of a prefix"
 
 
 class ManyStreams(LiveResponse):
@@ -35,8 +38,10 @@ class ManyStreams(LiveResponse):
         gateway: As for :class:`LiveResponse`.
         asked: What the request asks for.
         streams: The streams that it names.
+        searches: The prefixes that it names.
         client: Who asks.
-        rights: As for :class:`LiveResponse`.
+        rights: As for :class:`LiveResponse`; for the streams that it names.
+        found_rights: What it may do with those that prefixes find.
         held: What the client holds while the response lasts.
     """
 
@@ -45,12 +50,14 @@ class ManyStreams(LiveResponse):
         gateway: Gateway,
         asked: Asked,
         streams: list[StreamId],
+        searches: list[PrefixSearch],
         client: Client,
         rights: Rights,
+        found_rights: Rights,
         held: ExitStack,
     ) -> None:
-        super().__init__(gateway, streams[0], rights=rights)
-        self._places = asked.places
+        about = streams[0] if streams else StreamId(rights.tenant, _MANY)
+        super().__init__(gateway, about, rights=rights)
         self._token = asked.token
         self._held = held
         self._rotation: Rotation[StreamLine] = Rotation()
@@ -58,6 +65,7 @@ class ManyStreams(LiveResponse):
             gateway=gateway,
             client=client,
             rights=rights,
+            found_rights=found_rights,
             rotation=self._rotation,
             token=asked.token,
             wait_seconds=asked.wait_seconds,
@@ -73,26 +81,38 @@ class ManyStreams(LiveResponse):
             )
             for stream in streams
         ]
-        self._moving = not isinstance(asked.start, EventPlace)
+        self._is_moving = not isinstance(asked.start, EventPlace)
+        self._prefixes = PrefixStreams(
+            self._around,
+            asked,
+            searches,
+            self._start,
+            room=lambda: asked.most - len(self._unfinished),
+        )
+        self._has_prefixes = bool(asked.prefixes)
 
     async def settle(self) -> bool:
         """Begin to follow, and wait until it is known how the response begins.
 
-        With ``from=tail`` or ``last`` that takes the places of all streams: the first frame has
-        them, so that a client that comes back does not begin at another tail.
+        That is when one stream can be followed and each prefix was looked at once. With
+        ``from=tail`` or ``last`` it takes the places of all streams: the first frame has them, so
+        that a client that comes back does not begin at another tail. It takes 5 s at most.
 
         Returns:
             Whether there is anything to send; not if the client has the ends of all streams that
             there are.
 
         Raises:
-            StreamqError: No stream can be followed, and the client has the end of none. It is the
-                error of the first one.
+            StreamqError: No stream can be followed, and the client has the end of none: the error
+                of the first one. Or a prefix cannot be looked at.
 
         Cancellation: the caller calls :meth:`aclose`.
         """
-        for line in self._named:
+        for number, line in enumerate(self._named):
             self._start(line)
+            if number % _STEP_STREAMS == 0:
+                await asyncio.sleep(0)  # live events of others come first
+        self._prefixes.join()
         try:
             async with asyncio.timeout(_SETTLED_SECONDS):
                 while not self._is_settled():
@@ -100,7 +120,9 @@ class ManyStreams(LiveResponse):
                     await self._changed.wait()
         except TimeoutError:
             return True
-        if self._unfinished:
+        if self._prefixes.failure is not None:
+            raise self._prefixes.failure.with_traceback(None)
+        if self._unfinished or self._has_prefixes:
             return True
         failures = [line.failure for line in self._named if line.failure is not None]
         if len(failures) == len(self._named):
@@ -129,22 +151,29 @@ class ManyStreams(LiveResponse):
 
     def _is_settled(self) -> bool:
         states = {line.state for line in self._named}
-        if self._moving:
-            return LineState.OPENING not in states
-        return LineState.LIVE in states or LineState.OPENING not in states
+        prefixes = self._prefixes
+        if prefixes.failure is not None:
+            return True
+        if self._is_moving:
+            return LineState.OPENING not in states and prefixes.are_placed
+        return prefixes.are_listed and (LineState.LIVE in states or LineState.OPENING not in states)
 
-    def _note(self, line: StreamLine) -> None:
-        """Note that the state of a stream has changed."""
-        if line.is_over:
-            self._unfinished.discard(line)
+    def _note(self, line: StreamLine | None) -> None:
+        """Note that the state of a stream has changed, or that a prefix was looked at."""
+        if line is not None:
+            if line.is_over:
+                self._unfinished.discard(line)
             if isinstance(line.failure, ClosedError):
                 self._closed = line.failure
+            else:
+                self._prefixes.note(line)
         self._changed.set()
         self._rotation.wake()
 
     @property
     def _is_ended(self) -> bool:
-        return not self._unfinished and not self._rotation and self._closed is None
+        is_over = not self._unfinished and not self._rotation
+        return is_over and not self._has_prefixes and self._closed is None
 
     @property
     def _has_appeared(self) -> bool:
@@ -162,6 +191,7 @@ class ManyStreams(LiveResponse):
     def _finished(self, piece: Piece[StreamLine]) -> bytes:
         line, token = piece.source, self._token
         if piece.kind is PieceKind.EVENTS:
+            assert line is not None
             if token is None:
                 return with_names(piece.data, line.name)
             return with_ids(piece.data, line.name, line.asked.name, token)
@@ -173,7 +203,10 @@ class ManyStreams(LiveResponse):
         """Do nothing: the token is advanced by what is sent next, and without an await before."""
 
     def _opening_frames(self, expires_in: float | None) -> bytes:
-        place = str(self._token) if self._token else None
+        # Where streams begin at a tail, a client that comes back has to bring the id, though it may
+        # have no places yet: what a prefix finds then is new.
+        has_id = self._token is not None and (len(self._token) or self._is_moving)
+        place = str(self._token) if has_id else None
         return encode_opening(self._options.retry_seconds, place, expires_in)
 
     def _goodbye_frame(self, reason: str) -> bytes:
@@ -185,4 +218,5 @@ class ManyStreams(LiveResponse):
         return isinstance(error, ClosedError)
 
     def _leave(self) -> None:
+        self._prefixes.leave()
         self._held.close()

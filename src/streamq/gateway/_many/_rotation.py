@@ -33,13 +33,13 @@ class Piece(Generic[T]):
     """Bytes that wait for the writer.
 
     Attributes:
-        source: The stream that they come from.
+        source: The stream that they come from; ``None`` if they concern none.
         data: The bytes.
         kind: What they are.
         taken: Done when the writer has taken them.
     """
 
-    source: T
+    source: T | None
     data: bytes
     kind: PieceKind
     taken: asyncio.Future[None]
@@ -75,18 +75,18 @@ class Rotation(Generic[T]):
 
         Cancellation: the piece is withdrawn, unless it was taken.
         """
-        taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        piece = Piece(source, data, kind, taken)
-        self._pieces.append(piece)
-        self._count(len(data))
-        self._changed.set()
+        piece = self._append(source, data, kind)
         try:
-            await taken
+            await piece.taken
         except asyncio.CancelledError:
             if piece in self._pieces:
                 self._pieces.remove(piece)
                 self._count(-len(data))
             raise
+
+    def post(self, frame: bytes) -> None:
+        """Hand over a frame that concerns no stream; there are few of them."""
+        self._append(None, frame, PieceKind.PLAIN)
 
     async def take(self, max_wait: float) -> list[Piece[T]]:
         """Return the pieces that are ready, about 64 KiB at most, and at least one.
@@ -111,6 +111,14 @@ class Rotation(Generic[T]):
                 piece.taken.set_result(None)
         self._count(-size)
         return found
+
+    def _append(self, source: T | None, data: bytes, kind: PieceKind) -> Piece[T]:
+        taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        piece = Piece(source, data, kind, taken)
+        self._pieces.append(piece)
+        self._count(len(data))
+        self._changed.set()
+        return piece
 
     def _count(self, by: int) -> None:
         self._waiting_bytes += by

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from streamq._errors import ClosedError, StreamNotFoundError, StreamqError
+from streamq._errors import ClosedError, CursorError, StreamNotFoundError, StreamqError
 from streamq._events import StreamId
 from streamq.access import Action, Rights
 from streamq.gateway._authority import visible_stream
@@ -33,6 +33,7 @@ _OPENED_AT_ONCE = 8
 _READ_SECONDS = 60.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _MOST_DOUBLINGS = 5
+_ERRORS_OF_OURS = 500
 
 
 class LineState(enum.Enum):
@@ -55,22 +56,25 @@ class Surroundings:
     Attributes:
         gateway: Opens streams.
         client: Who reads.
-        rights: What the client may read.
+        rights: What the client may do with the streams that it named.
+        found_rights: What it may do with those that a prefix found.
         rotation: Takes what is to be sent.
         token: The places of all streams, which is the id of events; ``None`` without ids.
         wait_seconds: How long a named stream that does not exist may take to appear; ``None`` if
             it has to exist.
-        changed: Called whenever the state of a stream has changed.
+        changed: Called with a stream whenever its state has changed, and without one when a prefix
+            was looked at.
         opening: Bounds how many streams are opened at once.
     """
 
     gateway: Gateway
     client: Client
     rights: Rights
+    found_rights: Rights
     rotation: Rotation[StreamLine]
     token: PlacesToken | None
     wait_seconds: float | None
-    changed: Callable[[StreamLine], None]
+    changed: Callable[[StreamLine | None], None]
     opening: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OPENED_AT_ONCE))
 
 
@@ -81,9 +85,9 @@ class StreamLine:
         around: What it shares with the others.
         asked: The stream by the name that the client knows.
         start: Where it begins.
-        is_named: Whether the client named it, so that it hears what becomes of it in any case. A
-            stream that a prefix found and that is gone when it is opened was never there, and one
-            that the client has to its end is not mentioned.
+        is_named: Whether the client named it, so that it hears what becomes of it in any case. Of
+            what a prefix found, a stream that is gone when it is opened was never there, one that
+            the client has to its end is not mentioned, and one that began again is a new one.
         is_new: Whether it has appeared since the connection began.
     """
 
@@ -119,6 +123,11 @@ class StreamLine:
         """Whether nothing more comes of it."""
         return self.state in (LineState.ENDED, LineState.FAILED)
 
+    @property
+    def place(self) -> EventPlace:
+        """The last event that was handed over, or where the events begin, if that is known."""
+        return self._start if isinstance(self._start, EventPlace) else EventPlace(0)
+
     async def run(self) -> None:
         """Follow the stream until it has ended, or has failed for good.
 
@@ -126,10 +135,8 @@ class StreamLine:
         """
         try:
             while not await self._follow():
-                pause = self._around.gateway.options.retry_seconds * 2 ** min(
-                    self._failures - 1, _MOST_DOUBLINGS
-                )
-                await asyncio.sleep(min(pause, _LONGEST_PAUSE_SECONDS) * random.uniform(0.8, 1.0))
+                if self._failures:
+                    await self._rest()
         except Exception as exc:  # reported to the client; the log has the traceback
             _logger.exception("following %s stopped unexpectedly", self.asked)
             error = StreamqError(f"unexpected {type(exc).__name__}", stream=str(self.asked))
@@ -149,16 +156,32 @@ class StreamLine:
                 self._become(LineState.ENDED)
             return True
         except StreamqError as exc:
-            if follower is None or exc is not follower.hub.failure:
+            if isinstance(exc, CursorError) and self._begin_anew():
+                return False
+            is_logged = follower is not None and exc is follower.hub.failure
+            if not is_logged and Problem.of(exc).status >= _ERRORS_OF_OURS:
                 self._around.gateway.failures.log(self.asked, exc)
             return await self._fail(exc)
         finally:
             if follower is not None:
                 self._around.gateway.leave(follower)
 
+    async def _rest(self) -> None:
+        doublings = min(self._failures - 1, _MOST_DOUBLINGS)
+        pause = self._around.gateway.options.retry_seconds * 2**doublings
+        await asyncio.sleep(min(pause, _LONGEST_PAUSE_SECONDS) * random.uniform(0.8, 1.0))
+
+    def _begin_anew(self) -> bool:
+        """Begin with the stream that follows another one of its name; return whether it may."""
+        if self.is_named or self.place == EventPlace(0):
+            return False
+        self._announced, self._is_new, self._start = "", True, EventPlace(0)
+        return True
+
     async def _open(self) -> AnyFollower | None:
         around = self._around
-        stream = visible_stream(around.rights, Action.READ, self.asked)
+        rights = around.rights if self.is_named else around.found_rights
+        stream = visible_stream(rights, Action.READ, self.asked)
         async with around.opening:
             follower = await around.gateway.follow(
                 stream,
@@ -219,8 +242,7 @@ class StreamLine:
             return b""
         is_new = self._is_new or self._announced == "ABSENT"
         self._announced = state
-        place = self._start if isinstance(self._start, EventPlace) else EventPlace(0)
-        return stream_frame(self.name, str(place), state, is_new=is_new)
+        return stream_frame(self.name, str(self.place), state, is_new=is_new)
 
     async def _fail(self, error: StreamqError) -> bool:
         """Report a failure, once while it lasts; return whether it is final."""
