@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.requests import Request
 
@@ -42,18 +42,11 @@ from ._queues import Queues
 from ._reader_quotas import ReaderQuotas
 from ._records import Records
 from ._revocations import Revocations
-from ._server_watch import ServerWatch
+from ._server_watch import ServerWatch, Stoppable
 from ._stopping import Stopping
 from ._throttled import AnyFollower, ThrottledFollower
 
 _NO_CLIENT = Client("")
-
-
-class Stoppable(Protocol):
-    """An open connection that can be stopped."""
-
-    def stop(self) -> None:
-        """End the connection now, in an orderly way."""
 
 
 class Gateway:

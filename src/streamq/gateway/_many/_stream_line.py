@@ -192,7 +192,6 @@ class StreamLine:
                 client=around.client,
                 last_attempt=around.last_attempt,
                 is_one_of_many=True,
-                last_attempt=around.last_attempt,
             )
         if follower is not None:
             if around.token is not None and not isinstance(self._start, EventPlace):
