@@ -40,6 +40,8 @@ from ._reader_quotas import ReaderQuotas
 from ._revocations import Revocations
 from ._server_watch import ServerWatch
 from ._stopping import Stopping
+from ._stream_details import StreamsDetails
+from ._temporal_pages import TemporalPages
 from ._throttled import AnyFollower, ThrottledFollower
 
 _NO_CLIENT = Client("")
@@ -105,6 +107,10 @@ class Gateway:
         """Cancels in Temporal what produces a stream."""
         self.questions = Questions(self._queues, options, self.quotas)
         """Asks the backend about streams."""
+        self.stream_details = StreamsDetails(self.questions, self.brief_settings)
+        """Keeps where listed streams stand."""
+        self.temporal_pages = TemporalPages(settings)
+        """Knows where Temporal's UI shows an execution."""
         self._held = Bound(
             "open event streams",
             lambda: self.max_connections,
