@@ -1,4 +1,7 @@
-"""Serves the page that shows a stream as it arrives: four static files, no external resources.
+"""Serves static files: the page that shows a stream as it arrives, and the JavaScript client.
+
+They load nothing from elsewhere. The client's modules may be imported by pages of other origins
+that read by CORS.
 
 Design: docs/design/gateway.md.
 """
@@ -16,7 +19,11 @@ _FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/values.js": ("values.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
+    "/client.js": ("client.js", "text/javascript"),
+    "/client.d.ts": ("client.d.ts", "application/typescript"),
 }
+_CLIENT = "client"
+_STATIC = resources.files(__package__) / "static"
 _HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": (
@@ -30,12 +37,14 @@ _HEADERS = {
 
 
 def page_routes() -> list[Route]:
-    """Return the routes of the page, whose links are relative so that it can be mounted."""
-    return [_route(path, name, media_type) for path, (name, media_type) in _FILES.items()]
+    """Return the routes of the files, whose links are relative so that they can be mounted."""
+    modules = sorted(each.name for each in (_STATIC / _CLIENT).iterdir())
+    parts = {f"/{_CLIENT}/{name}": (f"{_CLIENT}/{name}", "text/javascript") for name in modules}
+    return [_route(path, *file) for path, file in (_FILES | parts).items()]
 
 
 def _route(path: str, name: str, media_type: str) -> Route:
-    content = (resources.files(__package__) / "static" / name).read_bytes()
+    content = (_STATIC / name).read_bytes()
 
     async def serve(_request: Request) -> Response:
         return Response(content, media_type=media_type, headers=_HEADERS)
