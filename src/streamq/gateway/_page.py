@@ -15,14 +15,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 _FILES = {
-    "/": ("page.html", "text/html"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/values.js": ("values.js", "text/javascript"),
-    "/page.css": ("page.css", "text/css"),
+    "/": ("page/page.html", "text/html"),
+    "/page.css": ("page/page.css", "text/css"),
+    "/page/values.css": ("page/values.css", "text/css"),
     "/client.js": ("client.js", "text/javascript"),
     "/client.d.ts": ("client.d.ts", "application/typescript"),
 }
-_CLIENT = "client"
+_MODULES = ("client", "page")
 _STATIC = resources.files(__package__) / "static"
 _HEADERS = {
     "Cache-Control": "no-cache",
@@ -38,8 +37,12 @@ _HEADERS = {
 
 def page_routes() -> list[Route]:
     """Return the routes of the files, whose links are relative so that they can be mounted."""
-    modules = sorted(each.name for each in (_STATIC / _CLIENT).iterdir())
-    parts = {f"/{_CLIENT}/{name}": (f"{_CLIENT}/{name}", "text/javascript") for name in modules}
+    parts = {
+        f"/{folder}/{each.name}": (f"{folder}/{each.name}", "text/javascript")
+        for folder in _MODULES
+        for each in (_STATIC / folder).iterdir()
+        if each.name.endswith(".js")
+    }
     return [_route(path, *file) for path, file in (_FILES | parts).items()]
 
 

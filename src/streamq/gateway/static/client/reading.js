@@ -54,7 +54,7 @@ export async function* readFrames(http, request, options) {
     const restart = options.restarts?.() ?? NO_RESTART; // aborted for a connection with other streams
     let problem = null, isOrderly = false, opened = null;
     try {
-      for await (const frame of readResponse(http, request(), signal, restart)) {
+      for await (const frame of readResponse(http, request(), options, restart)) {
         if (frame.isOpen) {
           refusals = 0;
           opened = performance.now();
@@ -105,7 +105,7 @@ export async function* readFrames(http, request, options) {
 const ENDED = Symbol("the answer was 204");
 
 // Yields {isOpen} and then the frames of one response, with what they contain.
-async function* readResponse(http, { url, method, body }, signal, restart) {
+async function* readResponse(http, { url, method, body }, { signal, onUnreadable }, restart) {
   const own = linked(signal);
   const stop = () => own.abort(restart.reason);
   restart.addEventListener("abort", stop);
@@ -133,7 +133,7 @@ async function* readResponse(http, { url, method, body }, signal, restart) {
       watchdog.rest(); // while the program that reads is busy, nothing is expected
       if (done) return;
       for (const frame of frames.push(decoder.decode(value, { stream: true }))) {
-        frame.event = frame.data === undefined ? null : eventOf(frame.data, http.integers);
+        frame.event = frame.data === undefined ? null : eventOf(frame.data, http.integers, onUnreadable);
         frame.token = token;
         if (frame.name === "token") {
           stopRenewal();
@@ -157,10 +157,14 @@ async function* readResponse(http, { url, method, body }, signal, restart) {
   }
 }
 
-function eventOf(text, integers) {
+function eventOf(text, integers, onUnreadable) {
   try {
     return complete(parse(text, integers));
   } catch (cause) {
+    if (onUnreadable) { // one event that cannot be read must not hide the others
+      onUnreadable(text);
+      return null;
+    }
     throw new GatewayError("bad_response", "an event is no JSON", { cause });
   }
 }

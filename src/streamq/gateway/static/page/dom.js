@@ -34,3 +34,13 @@ export function announce(text) {
     at("announcement").textContent = spoken;
   }, Math.max(0, last + QUIET_MS - performance.now()));
 }
+
+let toastTimer = 0;
+const TOAST_MS = 6000;
+
+// Shows the outcome of what somebody has just done, for some seconds.
+export function toast(text) {
+  show("toast", text);
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => show("toast", ""), TOAST_MS);
+}

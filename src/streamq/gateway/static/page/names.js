@@ -33,7 +33,7 @@ export function duration(seconds) {
 
 // Shows how long ago something was; a minute is exact enough.
 export function age(seconds) {
-  return seconds < 5 ? "now" : duration(Math.round(seconds));
+  return seconds < 5 ? "just now" : duration(Math.round(seconds)) + " ago";
 }
 
 // Shows a time of day, with the date if that is not today's.

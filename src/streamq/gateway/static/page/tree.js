@@ -12,17 +12,15 @@ const MOST_DEEP_OPEN = 2; // levels that a value shows when it is opened by the 
 const isRaw = (value) => typeof JSON.isRawJSON === "function" && JSON.isRawJSON(value);
 const isBranch = (value) => typeof value === "object" && value !== null && !isRaw(value);
 
-// Numbers that JavaScript would round stay as they were written.
-export function parse(text) {
-  if (!JSON.rawJSON || !/\d{16}/.test(text)) return JSON.parse(text);
-  return JSON.parse(text, (key, value, context) =>
-    typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context.source)
-      ? JSON.rawJSON(context.source) : value);
+// Returns JSON; numbers that JSON lacks are shown by their names.
+function json(value) {
+  return JSON.stringify(value, (_key, each) =>
+    typeof each === "number" && !Number.isFinite(each) ? String(each) : each) || "";
 }
 
 // Returns the element of a value, and how many characters it takes at most for now.
 export function jsonElement(value, isOpen) {
-  const short = JSON.stringify(value) || "";
+  const short = json(value);
   if (short.length <= SHORT || !isBranch(value)) return [line(short), short.length];
   const root = branch(null, value, short);
   root.classList.add("json");
@@ -83,7 +81,7 @@ function more(children, entries, from) {
 }
 
 function leaf(key, value) {
-  const text = JSON.stringify(value) || "";
+  const text = json(value);
   const kind = typeof value === "string" ? "string" : isBranch(value) || value === null ? "none"
     : "number";
   const shown = make("span", { className: kind }, clipped(text, MOST_CHARS));

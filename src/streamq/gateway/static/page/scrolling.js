@@ -1,0 +1,33 @@
+// Stays at the end of a stream that grows, until somebody scrolls up.
+
+import { at } from "./dom.js";
+
+const NEAR = 16;
+let following = true;
+
+export const isFollowing = () => following;
+
+export function follow(on) {
+  following = on;
+  at("latest").hidden = on || at("scroller").hidden;
+  if (on) at("scroller").scrollTop = at("scroller").scrollHeight;
+}
+
+export function start() {
+  const scroller = at("scroller");
+  let before = 0;
+  scroller.addEventListener("scroll", () => {
+    const below = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
+    const isUp = scroller.scrollTop < before - 1; // text that arrives does not scroll up
+    before = scroller.scrollTop;
+    if (below < NEAR) follow(true);
+    else if (isUp && following) follow(false);
+  });
+  at("latest").addEventListener("click", () => {
+    follow(true);
+    scroller.focus({ preventScroll: true });
+  });
+  new ResizeObserver(() => {
+    if (following) scroller.scrollTop = scroller.scrollHeight;
+  }).observe(scroller);
+}
