@@ -88,7 +88,7 @@ SCENES = [
     Scene("gap", "trimmed", "document.querySelector('.gap')", "trimmed"),
     Scene(
         "idle",
-        "silent",
+        "jobs/silent",
         "document.getElementById('notice').textContent.includes('may be gone')",
         "idle",
     ),
@@ -154,7 +154,7 @@ async def staged(*, with_long: bool = False) -> AsyncIterator[Stage]:
             "open": await _serve(stack, queue, plain),
             "tokens": await _serve(stack, queue, tokens),
             "stopping": await _serve(stack, queue, stopping),
-            "idle": await _serve(stack, trimmed, idle),
+            "idle": await _serve(stack, queue, idle),
             "trimmed": await _serve(stack, trimmed, plain),
         }
         token = mint_token(settings=tokens, every=True, actions=("read", "list"), subject="ada")
@@ -216,6 +216,10 @@ async def _write_all(stack: AsyncExitStack, queue: ChunkQueue) -> None:
     await _write(queue, _FAILED, ["The first part of the report is ", "complete, the second "], 75, "ERROR")
     await _write(queue, "jobs/cancelled", ["Page 1 of 12\n", "Page 2 of 12\n"], 60, "CANCELLED")
     await _write_attempts(stack, queue)
+    silent = await open_writer("jobs/silent", queue=queue, epoch=_ago(70))
+    stack.push_async_callback(silent.aclose)
+    await silent.send_chunk("The last thing that was heard of this producer.")
+    await silent.flush()
 
 
 async def _write_attempts(stack: AsyncExitStack, queue: ChunkQueue) -> None:
@@ -238,10 +242,6 @@ async def _write_trimmed(stack: AsyncExitStack, queue: WatchedQueue) -> None:
         for number in range(20):
             await writer.send_chunk(f"line {number}\n")
             await writer.flush()
-    silent = await open_writer("silent", queue=queue)
-    stack.push_async_callback(silent.aclose)
-    await silent.send_chunk("The last thing that was heard of this producer.")
-    await silent.flush()
     queue.trimmed = 6
 
 

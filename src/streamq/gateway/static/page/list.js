@@ -114,10 +114,12 @@ function take(listed) {
 
 // ---- rows ---------------------------------------------------------------------------------------
 
-// The newest ones first, by when they began: the order changes only if there are new ones.
+// Open ones first, then the newest ones, by when they began: so the order seldom changes.
 function draw(names) {
   const groups = new Map();
-  const sorted = [...streams].sort((a, b) => (b.opened_at || 0) - (a.opened_at || 0));
+  const isEnded = (stream) => stream.state !== "OPEN";
+  const sorted = [...streams].sort((a, b) =>
+    isEnded(a) - isEnded(b) || (b.opened_at || 0) - (a.opened_at || 0));
   for (const stream of sorted) {
     const [key, label, rest] = place(stream);
     if (!groups.has(key)) groups.set(key, { label, members: [] });

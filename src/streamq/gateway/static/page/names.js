@@ -1,9 +1,18 @@
 // Shows names, counts and times.
 
+import { make } from "./dom.js";
+
 // Shows a character that cannot be seen as its code, as the commands do (`shown` in _events.py).
 export function shown(name) {
   if (!/^ | $|(?! )[\p{C}\p{Z}]|%[0-9A-Fa-f]{2}/u.test(name)) return name;
   return name.replace(/^ +| +$|(?! )[\p{C}\p{Z}]|%/gu, (part) => encodeURIComponent(part));
+}
+
+// Returns a name in parts, of which a run id, that nobody reads, is set apart.
+export function nameParts(name) {
+  const run = /^(.+\/)((?:activity-)?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(\/[^/]+)$/s.exec(name);
+  if (!run) return [shown(name)];
+  return [shown(run[1]), make("span", { className: "run-id" }, run[2]), shown(run[3])];
 }
 
 // Escapes a name as a whole only if it could be mistaken for another (a/../b, a//b; as a status also

@@ -141,7 +141,7 @@ export class Output {
     let block = this.blocks.at(-1);
     if (!block || !block.isText || block.isFull) block = this.#block(true);
     const code = character.charCodeAt(0);
-    const picture = code < 32 ? String.fromCharCode(0x2400 + code) : code === 127 ? "␡"
+    const picture = code < 32 || code === 127 ? "^" + String.fromCharCode(code ^ 64)
       : "‹" + code.toString(16) + "›";
     block.element.append(make("span", { className: "sign", "data-sign": picture }, character));
     this.#count(block, 1, 0);

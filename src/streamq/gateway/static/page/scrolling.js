@@ -13,6 +13,19 @@ export function follow(on) {
   if (on) at("scroller").scrollTop = at("scroller").scrollHeight;
 }
 
+// Shows the beginning of a stream that has ended before it was opened.
+export function toBeginning() {
+  const scroller = at("scroller");
+  if (scroller.scrollHeight <= scroller.clientHeight) return;
+  follow(false);
+  scroller.scrollTop = 0;
+}
+
+// Says what is at the end: what is written just now, or the end of the stream.
+export function isLive(is) {
+  at("latest").textContent = is ? "↓ Jump to live" : "↓ Jump to the end";
+}
+
 export function start() {
   const scroller = at("scroller");
   let before = 0;

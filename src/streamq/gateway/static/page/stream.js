@@ -1,11 +1,11 @@
 // Reads one stream and shows it: text, attempts, endings, and how the connection stands.
 
 import { announce, at, make, show } from "./dom.js";
-import { address, plural, shown } from "./names.js";
-import { Output } from "./output.js";
 import { Counters } from "./counters.js";
+import { address, nameParts, plural, shown } from "./names.js";
+import { Output } from "./output.js";
 import { ask, gateway, learn, needToken } from "./session.js";
-import { follow, isFollowing } from "./scrolling.js";
+import { follow, isFollowing, isLive, toBeginning } from "./scrolling.js";
 import { SHAPES, meaning, reason, refusal } from "./states.js";
 import { Superseded } from "./superseded.js";
 import { Timeline } from "./timeline.js";
@@ -30,7 +30,7 @@ export function watch(name) {
     state: "ABSENT", isSilent: false, isOver: false, pending: [], frame: 0, status: null,
   };
   document.title = shown(name) + " · streamq";
-  show("title", shown(name));
+  at("title").replaceChildren(...nameParts(name));
   for (const id of ["notice", "empty", "reason"]) show(id, "");
   at("ending").hidden = at("temporal").hidden = at("stop").hidden = true;
   at("welcome").hidden = true;
@@ -43,6 +43,7 @@ export function watch(name) {
   state(w, "");
   running(w, false);
   follow(true);
+  isLive(true);
   connection("waiting", "connecting");
   read(w);
 }
@@ -96,13 +97,13 @@ function take(w, event) {
     w.isSilent = false;
     show("notice", "");
   }
-  const isLive = event.offset > w.liveAfter;
+  const isNew = event.offset > w.liveAfter;
   if (event.event === "reset") reset(w, event);
-  timeline.note(event, isLive);
+  timeline.note(event, isNew);
   attempt(w, event.attempt);
-  if (event.event === "chunk") chunk(w, event, isLive);
+  if (event.event === "chunk") chunk(w, event, isNew);
   else if (event.event === "gap") gap(w, event);
-  else if (event.event === "end") end(w, event);
+  else if (event.event === "end") end(w, event, isNew);
 }
 
 function connected(w, { state: to, problem }) {
@@ -222,8 +223,8 @@ function stopped(w, message) {
 
 // ---- events -------------------------------------------------------------------------------------
 
-function chunk(w, event, isLive) {
-  counters.chunk(isLive);
+function chunk(w, event, isNew) {
+  counters.chunk(isNew);
   if (!w.pending.length) show("empty", "");
   running(w, true);
   w.pending.push(event);
@@ -261,7 +262,7 @@ function note(text) {
   output.row(make("div", { className: "gap" }, text), text.length);
 }
 
-function end(w, event) {
+function end(w, event, isNew) {
   flush(w);
   values.end();
   output.endText();
@@ -277,6 +278,8 @@ function end(w, event) {
   show("empty", output.isEmpty ? "The stream ended without a chunk." : "");
   connection("idle", "ended");
   draw(w);
+  isLive(false);
+  if (!isNew) toBeginning();
   announce(`The stream ended: ${event.state}. ${reason(event)}`);
 }
 
@@ -337,7 +340,7 @@ function connection(kind, text) {
 }
 
 function draw(w) {
-  counters.show(w.offset, timeline.newest?.first, !w.isOver);
+  counters.show(w.offset, timeline.newest?.first, !w.isOver && w.state === "OPEN");
   timeline.show(!w.isOver && w.state === "OPEN");
 }
 

@@ -77,7 +77,9 @@ export class Timeline {
       items.unshift(make("li", { className: "attempt earlier" }, bar([]), make("span",
         { className: "what" }, `${plural(earlier, "earlier attempt")}`)));
     }
+    const isNew = items.length !== this.root.childElementCount;
     this.root.replaceChildren(...items);
+    if (isNew) this.root.scrollLeft = this.root.scrollWidth; // on a small screen
     this.isStale = false;
   }
 

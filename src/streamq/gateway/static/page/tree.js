@@ -7,7 +7,8 @@ const SHORT = 100;
 const PREVIEW = 140;
 const MOST_ENTRIES = 100;
 const MOST_CHARS = 2_000;
-const MOST_DEEP_OPEN = 2; // levels that a value shows when it is opened by the page
+const MOST_OPENED = 20; // entries of what the page opens by itself
+const MOST_DEEP_OPEN = 3; // levels that a value shows when it is opened by the page
 
 const isRaw = (value) => typeof JSON.isRawJSON === "function" && JSON.isRawJSON(value);
 const isBranch = (value) => typeof value === "object" && value !== null && !isRaw(value);
@@ -24,7 +25,7 @@ export function jsonElement(value, isOpen) {
   if (short.length <= SHORT || !isBranch(value)) return [line(short), short.length];
   const root = branch(null, value, short);
   root.classList.add("json");
-  if (isOpen) open(root, MOST_DEEP_OPEN);
+  if (isOpen && root.size <= MOST_OPENED) open(root, MOST_DEEP_OPEN);
   return [root, Math.min(short.length, 4_000)];
 }
 
@@ -39,6 +40,7 @@ function branch(key, value, preview) {
     make("span", { className: "size" }, isList ? `[${counted(size)}]` : `{${counted(size)}}`));
   if (preview) summary.append(" ", make("span", { className: "preview" }, clipped(preview, PREVIEW)));
   const node = make("details", { className: "node" }, summary);
+  node.size = size;
   node.addEventListener("toggle", () => fill(node, value));
   node.fill = () => fill(node, value);
   return node;
@@ -49,7 +51,7 @@ function open(node, levels) {
   node.open = true;
   if (levels > 1) {
     for (const child of node.querySelectorAll(":scope > .children > details.node")) {
-      if (child.parentElement.childElementCount <= 20) open(child, levels - 1);
+      if (child.size <= MOST_OPENED) open(child, levels - 1);
     }
   }
 }
