@@ -44,17 +44,19 @@ export function offsetOf(place) {
 }
 
 // Yields {id, event} of one connection after the other, until the gateway says that there is no
-// more (204). `request` is called for each connection, and knows the places. What concerns the
-// connection is dealt with here: renewal of the token, pauses, silence, errors that pass.
+// more (204). `request` is called for each connection, and knows the places; it returns nothing if
+// nothing is left to read. What concerns the connection is dealt with here: renewal of the token, pauses, silence, errors that pass.
 export async function* readFrames(http, request, options) {
   const { signal, patienceSeconds = Infinity, isPassing = () => false, onConnection } = options;
   const pace = new Pace();
   let refusals = 0, connected = performance.now();
   for (;;) {
     const restart = options.restarts?.() ?? NO_RESTART; // aborted for a connection with other streams
+    const asked = request();
+    if (!asked) return;
     let problem = null, isOrderly = false, opened = null;
     try {
-      for await (const frame of readResponse(http, request(), options, restart)) {
+      for await (const frame of readResponse(http, asked, options, restart)) {
         if (frame.isOpen) {
           refusals = 0;
           opened = performance.now();
@@ -63,7 +65,7 @@ export async function* readFrames(http, request, options) {
         }
         if (frame.retry > 0) pace.retryMs = frame.retry;
         const { event, name } = frame;
-        if (name === "error" && event.stream === undefined) throw GatewayError.ofEvent(event);
+        if (name === "error" && event.stream === undefined && event.prefix === undefined) throw GatewayError.ofEvent(event);
         if (name === "revoked") {
           throw new GatewayError("revoked", "the token was revoked", { status: 401 });
         }

@@ -1,12 +1,13 @@
 // Reads what is stored of a stream, page by page. Design: docs/design/javascript-client.md.
 
+import { GatewayError } from "./errors.js";
 import { offsetOf } from "./reading.js";
 import { complete } from "./values.js";
 
 // Returns the last attempt of a stream as far as it was stored when this was called.
-export async function readStory(http, name, { after, signal, timeoutSeconds } = {}) {
+export async function readStory(http, name, { after, signal, timeoutSeconds, maxMegabytes = 64 }) {
   let chunks = [], gaps = [], place = after, until = null, page;
-  do {
+  for (let pages = 1; ; pages++) {
     const url = http.address("story", name, { after: place });
     page = await http.ask("GET", url, { signal, timeoutSeconds });
     if (page.starts_over) chunks = gaps = [];
@@ -14,15 +15,21 @@ export async function readStory(http, name, { after, signal, timeoutSeconds } = 
     gaps = gaps.concat(page.gaps);
     place = page.after;
     until ??= page.offset;
-  } while (!page.is_complete && offsetOf(place) < until);
+    if (page.is_complete || offsetOf(place) >= until) break;
+    if (pages >= maxMegabytes) {
+      throw new GatewayError("story_too_large", `the story of ${name} has more than about ` +
+        `${maxMegabytes} megabytes; give maxMegabytes, or read its events`);
+    }
+  }
   const { chunks: _chunks, gaps: _gaps, ...story } = page;
-  for (const chunk of chunks) complete(chunk);
-  const values = chunks.map(valueOf).filter((value) => value !== undefined);
-  const text = values.filter((value) => typeof value === "string").join("");
-  return { ...story, is_complete: page.is_complete, text, values, chunks, gaps };
-}
-
-// Returns the value of a chunk: text, JSON, or bytes; undefined if nothing has decoded it.
-export function valueOf(chunk) {
-  return chunk.bytes ?? chunk.value;
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  let text = "";
+  const values = chunks.map((chunk) => {
+    const { bytes, value } = complete(chunk);
+    if (bytes) text += decoder.decode(bytes, { stream: true });
+    else if (typeof value === "string") text += value;
+    return bytes ?? value;
+  });
+  if (page.seal) text += decoder.decode();
+  return { ...story, is_complete: true, text, values, chunks, gaps };
 }

@@ -1,0 +1,221 @@
+// Reads several streams for several readers over one connection.
+// Design: docs/design/javascript-client.md.
+
+import { GatewayError } from "./errors.js";
+import { Subscription } from "./many.js";
+import { offsetOf } from "./reading.js";
+
+const MOST_EVENTS = 1000; // that wait for a slow reader
+const WAIT_SECONDS = 300;
+
+// The readers of one gateway that begin at the same kind of place.
+export class Sharing {
+  #http;
+  #from;
+  #readers = new Map(); // by the name of the stream: a set of readers
+  #subscription = null;
+  #pumping = null;
+
+  constructor(http, from) {
+    this.#http = http;
+    this.#from = from;
+  }
+
+  // Yields the events of a stream, as `readOne` does.
+  async *read(name, options) {
+    const reader = new Reader(name, options);
+    const readers = this.#readers.get(name) ?? new Set();
+    this.#readers.set(name, readers.add(reader));
+    try {
+      this.#ask(name);
+      for (;;) {
+        if (reader.isBehind && reader.isEmpty) {
+          reader.isBehind = false;
+          this.#ask(name);
+        }
+        const event = await reader.next();
+        yield event;
+        if (event.event === "end") return;
+      }
+    } finally {
+      reader.close();
+      readers.delete(reader);
+      if (!readers.size && this.#readers.get(name) === readers) {
+        this.#readers.delete(name);
+        this.#subscription?.remove(name);
+      }
+    }
+  }
+
+  // Has a stream read from the earliest place of its readers on.
+  #ask(name) {
+    const after = this.#earliest(name);
+    if (this.#subscription) {
+      this.#subscription.add(name, { after });
+      return;
+    }
+    this.#subscription = new Subscription(this.#http, [name], {
+      from: this.#from, wait: WAIT_SECONDS, after: { [name]: after },
+      onConnection: (now) => this.#each((reader) => reader.hear(now)),
+    });
+    this.#pumping = this.#pump(this.#subscription);
+  }
+
+  #earliest(name) {
+    const places = [...this.#readers.get(name)].filter((reader) => !reader.isBehind)
+      .map((reader) => reader.place);
+    if (this.#from === "tail") return places.find(Boolean) ?? "";
+    return places.reduce((a, b) => offsetOf(a) <= offsetOf(b) ? a : b);
+  }
+
+  // Distributes events. It never fails: its readers get the error.
+  async #pump(subscription) {
+    let problem = null;
+    try {
+      for await (const event of subscription) this.#give(event);
+    } catch (caught) {
+      problem = caught;
+    }
+    if (this.#subscription === subscription) this.#subscription = null;
+    if (problem) this.#each((reader) => reader.fail(problem));
+    else for (const name of this.#readers.keys()) this.#again(name); // they came meanwhile
+  }
+
+  #give(event) {
+    for (const reader of this.#readers.get(event.stream) ?? []) reader.take(event);
+    if (event.event === "error" && !event.retryable) this.#again(event.stream);
+  }
+
+  // Goes on with a stream whose readers wait for more than what has ended.
+  #again(name) {
+    const readers = [...this.#readers.get(name) ?? []];
+    if (readers.some((reader) => !reader.isOver && !reader.isBehind)) this.#ask(name);
+  }
+
+  #each(call) {
+    for (const readers of this.#readers.values()) for (const reader of readers) call(reader);
+  }
+}
+
+// Holds events for one reader.
+class Reader {
+  place;
+  isBehind = false; // whether events came that it did not take
+  isOver = false; // whether nothing more comes
+  #name;
+  #options;
+  #events = [];
+  #problem = null;
+  #wake = null;
+  #timer = null;
+  #has;
+
+  constructor(name, options) {
+    this.#name = name;
+    this.#options = options;
+    this.place = options.after ?? "";
+    this.#has = this.place !== "";
+    const { wait, signal } = options;
+    if (wait !== undefined && !this.#has && wait < 2 ** 31 / 1000) {
+      this.#timer = setTimeout(() => this.#miss(), wait * 1000);
+    }
+    if (signal?.aborted) this.#abort();
+    signal?.addEventListener("abort", this.#abort);
+  }
+
+  get isEmpty() {
+    return this.#events.length === 0;
+  }
+
+  async next() {
+    while (this.isEmpty || this.#problem?.isAbort) {
+      if (this.#problem) throw this.#problem.reason;
+      await new Promise((resolve) => { this.#wake = resolve; });
+    }
+    return this.#events.shift();
+  }
+
+  take(event) {
+    if (this.isOver || this.isBehind) return;
+    if (event.event === "stream") this.#appear(event);
+    else if (event.event === "error") this.#error(event);
+    else this.#put(event);
+  }
+
+  hear(now) {
+    this.#options.onConnection?.(now);
+  }
+
+  fail(problem) {
+    if (this.isOver) return;
+    this.isOver = true;
+    this.#settle({ reason: problem });
+  }
+
+  close() {
+    this.isOver = true;
+    clearTimeout(this.#timer);
+    this.#options.signal?.removeEventListener("abort", this.#abort);
+  }
+
+  #abort = () => {
+    this.isOver = true;
+    this.#settle({ reason: this.#options.signal.reason, isAbort: true });
+  };
+
+  #settle(problem) {
+    clearTimeout(this.#timer);
+    this.#problem = problem;
+    this.#wake?.();
+  }
+
+  #appear({ state, place }) {
+    if (state === "ABSENT") {
+      if (this.#options.wait === undefined || this.#has) this.#miss();
+      return;
+    }
+    clearTimeout(this.#timer);
+    this.place ||= offsetOf(place) ? place : "";
+  }
+
+  #miss() {
+    this.fail(new GatewayError("stream_not_found", `there is no stream ${this.#name}`,
+      { status: 404, stream: this.#name }));
+  }
+
+  #error(event) {
+    const waits = event.error === "stream_not_found" && !this.#has && this.#timer !== null;
+    if (event.retryable || waits || this.#isEndless(event)) return;
+    this.fail(GatewayError.ofEvent(event));
+  }
+
+  // Whether it waits for a stream without end.
+  #isEndless(event) {
+    return event.error === "stream_not_found" && !this.#has && this.#options.wait === Infinity;
+  }
+
+  #put(event) {
+    const last = offsetOf(this.place);
+    if (event.offset <= last) { // another reader of this stream began before
+      const isOther = event.offset === last && /@/.test(this.place) && /@/.test(event.id)
+        && event.id !== this.place;
+      if (isOther || event.event === "end") this.fail(beganAgain(this.#name));
+      return;
+    }
+    if (this.#events.length >= MOST_EVENTS) {
+      this.isBehind = true;
+      return;
+    }
+    clearTimeout(this.#timer);
+    this.#has = true;
+    this.place = event.id;
+    this.isOver = event.event === "end";
+    this.#events.push(event);
+    this.#wake?.();
+  }
+}
+
+function beganAgain(name) {
+  return new GatewayError("cursor", `the stream ${name} was deleted and began again: read it from ` +
+    "its beginning", { status: 409, stream: name });
+}
