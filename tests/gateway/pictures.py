@@ -19,7 +19,6 @@ SIZES = {"phone": (390, 844), "desktop": (1400, 900)}
 
 async def take_pictures(folder: Path, names: list[str], themes: list[str]) -> None:
     """Write a picture of each state, size and theme."""
-    folder.mkdir(parents=True, exist_ok=True)
     scenes = [s for s in [*SCENES, LONG_SCENE] if not names or s.name in names]
     with tempfile.TemporaryDirectory() as profile:
         async with (
@@ -27,9 +26,9 @@ async def take_pictures(folder: Path, names: list[str], themes: list[str]) -> No
             running_browser(Path(profile)) as browser,
         ):
             for scene in scenes:
-                await stage.show(browser, scene)
-                for theme in themes:
-                    for size, (width, height) in SIZES.items():
+                for size, (width, height) in SIZES.items():
+                    await stage.show(browser, scene, width, height)
+                    for theme in themes:
                         await browser.look(width, height, is_dark=theme == "dark")
                         await asyncio.sleep(0.15)  # until it is painted; nothing depends on it
                         picture = await browser.picture()
@@ -44,4 +43,5 @@ if __name__ == "__main__":
     parser.add_argument("--only", nargs="*", default=[], help="names of states")
     parser.add_argument("--themes", nargs="*", default=["light", "dark"])
     given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
     asyncio.run(take_pictures(given.folder, given.only, given.themes))

@@ -58,6 +58,7 @@ class Scene:
         until: JavaScript that is true when the state is reached.
         gateway: Which of the gateways shows it.
         does: JavaScript to run before.
+        after: JavaScript that is true when that may run.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Scene:
     until: str
     gateway: str = "open"
     does: str = ""
+    after: str = "document.querySelector('#list button')"
 
 
 def _run(number: int) -> str:
@@ -105,6 +107,7 @@ SCENES = [
         "document.querySelector('#stop-dialog[open]')",
         "stopping",
         "document.getElementById('stop').click()",
+        "!document.getElementById('stop').hidden",
     ),
 ]
 LONG_SCENE = Scene("long", "exports/long", _SHOWS_END)
@@ -122,13 +125,14 @@ class Stage:
         self.urls = urls
         self.token = token
 
-    async def show(self, browser: Browser, scene: Scene) -> None:
-        """Open the page in a state, and wait until it is reached."""
+    async def show(self, browser: Browser, scene: Scene, width: int, height: int) -> None:
+        """Open the page in a state, in a window of a size, and wait until it is reached."""
         stream = "" if scene.stream is None else f"?stream={quote(scene.stream, safe='')}"
-        await browser.open(f"{self.urls[scene.gateway]}/{stream}")
+        await browser.open("about:blank")
+        await browser.look(width, height)
+        await browser.call("Page.navigate", url=f"{self.urls[scene.gateway]}/{stream}")
         if scene.does:
-            await browser.until("document.querySelector('#list button')")
-            await browser.until("!document.getElementById('stop').hidden || '%s' !== 'stop'" % scene.name)
+            await browser.until(scene.after)
             await browser.value(scene.does)
         await browser.until(scene.until)
 
@@ -213,7 +217,9 @@ async def _write_all(stack: AsyncExitStack, queue: ChunkQueue) -> None:
     await _write(queue, "answers/short", ["The answer ", "is ", "forty-two."])
     await _write(queue, "tools/calls", _json_values())
     await _write(queue, _LOG, _log_lines())
-    await _write(queue, _FAILED, ["The first part of the report is ", "complete, the second "], 75, "ERROR")
+    await _write(
+        queue, _FAILED, ["The first part of the report is ", "complete, the second "], 75, "ERROR"
+    )
     await _write(queue, "jobs/cancelled", ["Page 1 of 12\n", "Page 2 of 12\n"], 60, "CANCELLED")
     await _write_attempts(stack, queue)
     silent = await open_writer("jobs/silent", queue=queue, epoch=_ago(70))
@@ -224,7 +230,10 @@ async def _write_all(stack: AsyncExitStack, queue: ChunkQueue) -> None:
 
 async def _write_attempts(stack: AsyncExitStack, queue: ChunkQueue) -> None:
     """Write three attempts, each of which begins anew; the last one is at work."""
-    for seconds, text in ((95.0, "Once upon a midnight dreary, "), (52.0, "It was the best of times, ")):
+    for seconds, text in (
+        (95.0, "Once upon a midnight dreary, "),
+        (52.0, "It was the best of times, "),
+    ):
         writer = await open_writer(_ATTEMPTS, queue=queue, epoch=_ago(seconds))
         for word in text.split(" "):
             await writer.send_chunk(word + " ")
@@ -232,7 +241,20 @@ async def _write_attempts(stack: AsyncExitStack, queue: ChunkQueue) -> None:
         await writer.aclose()
     writer = await open_writer(_ATTEMPTS, queue=queue, epoch=_ago(31))
     stack.push_async_callback(writer.aclose)
-    for word in "Call me Ishmael. Some years ago, never mind how long precisely, ".split(" "):
+    for word in [
+        "Call",
+        "me",
+        "Ishmael.",
+        "Some",
+        "years",
+        "ago,",
+        "never",
+        "mind",
+        "how",
+        "long",
+        "precisely,",
+        "",
+    ]:
         await writer.send_chunk(word + " ")
     await writer.flush()
 
@@ -257,8 +279,13 @@ def _json_values() -> list[Any]:
         {
             "tool": "search",
             "results": [
-                {"title": f"Result {i}", "score": 0.93 - i / 10, "url": f"https://example.org/{i}",
-                 "tags": ["sea", "moon"], "seen": None}
+                {
+                    "title": f"Result {i}",
+                    "score": 0.93 - i / 10,
+                    "url": f"https://example.org/{i}",
+                    "tags": ["sea", "moon"],
+                    "seen": None,
+                }
                 for i in range(3)
             ],
             "took": {"seconds": 0.412, "cached": False},

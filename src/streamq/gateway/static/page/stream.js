@@ -26,7 +26,7 @@ export const watchedStream = () => watched;
 export function watch(name) {
   leave();
   const w = watched = {
-    name, stop: new AbortController(), place: "", offset: 0, attempt: 0, liveAfter: Infinity,
+    name, stop: new AbortController(), place: "", offset: 0, liveAfter: Infinity,
     state: "ABSENT", isSilent: false, isOver: false, pending: [], frame: 0, status: null,
   };
   document.title = shown(name) + " · streamq";
@@ -96,11 +96,11 @@ function take(w, event) {
   if (w.isSilent) {
     w.isSilent = false;
     show("notice", "");
+    connection("live");
   }
   const isNew = event.offset > w.liveAfter;
   if (event.event === "reset") reset(w, event);
   timeline.note(event, isNew);
-  attempt(w, event.attempt);
   if (event.event === "chunk") chunk(w, event, isNew);
   else if (event.event === "gap") gap(w, event);
   else if (event.event === "end") end(w, event, isNew);
@@ -146,7 +146,6 @@ async function opened(w) {
     show("notice", "");
   }
   show("empty", output.isEmpty && !w.pending.length ? "Open; nothing has been written to it so far." : "");
-  if (code === 200) attempt(w, body.attempt);
 }
 
 // Asks again what may be done with the stream, with another token.
@@ -238,7 +237,7 @@ function reset(w, event) {
   values.end();
   output.endText();
   if (!output.isEmpty) {
-    superseded.add(`attempt ${w.attempt} (superseded), ${plural(counters.chunks, "chunk")}`,
+    superseded.add(`attempt ${timeline.newest?.number} (superseded), ${plural(counters.chunks, "chunk")}`,
       output.take(), at("output").classList.contains("log"));
   }
   values.begin();
@@ -329,10 +328,6 @@ function state(w, to) {
 
 function running(w, is) {
   at("output").classList.toggle("running", is && !w.isOver);
-}
-
-function attempt(w, number) {
-  if (number && number > w.attempt) w.attempt = number;
 }
 
 function connection(kind, text) {
