@@ -159,7 +159,7 @@ function section(key, label, members) {
     const element = make("section", { className: label ? "group" : "group single" });
     if (label) {
       const [kind, id, run] = label;
-      const title = make("h3", { title: shown(id) },
+      const title = make("h2", { title: shown(id) },
         make("span", { className: "id" }, shown(id)),
         make("span", { className: "kind" }, run ? `${kind} ${run}` : kind));
       element.append(title);

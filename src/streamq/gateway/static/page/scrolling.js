@@ -41,6 +41,6 @@ export function start() {
     scroller.focus({ preventScroll: true });
   });
   new ResizeObserver(() => {
-    if (following) scroller.scrollTop = scroller.scrollHeight;
+    if (following || scroller.scrollHeight <= scroller.clientHeight) follow(true);
   }).observe(scroller);
 }

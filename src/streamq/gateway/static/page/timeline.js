@@ -79,7 +79,10 @@ export class Timeline {
     }
     const isNew = items.length !== this.root.childElementCount;
     this.root.replaceChildren(...items);
-    if (isNew) this.root.scrollLeft = this.root.scrollWidth; // on a small screen
+    const isWide = this.root.scrollWidth > this.root.clientWidth; // on a small screen
+    if (isWide) this.root.tabIndex = 0;
+    else this.root.removeAttribute("tabindex");
+    if (isNew && isWide) this.root.scrollLeft = this.root.scrollWidth;
     this.isStale = false;
   }
 
