@@ -36,6 +36,7 @@ _PHONE_WIDTH = 600
 _KEYS = {  # code, and the text that it enters
     "Enter": (13, "\r"),
     "Tab": (9, ""),
+    "Backspace": (8, ""),
     "Escape": (27, ""),
     " ": (32, " "),
     "Home": (36, ""),
@@ -125,6 +126,10 @@ class Browser:
         """Return what is seen, as PNG."""
         return base64.b64decode((await self.call("Page.captureScreenshot", format="png"))["data"])
 
+    async def type(self, text: str) -> None:
+        """Enter text where the focus is."""
+        await self.call("Input.insertText", text=text)
+
     async def press(self, key: str, *, shift: bool = False) -> None:
         """Press and release a key, as a person does."""
         code, text = _KEYS.get(key, (ord(key.upper()) if len(key) == 1 else 0, key))
@@ -132,10 +137,15 @@ class Browser:
         await self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
         await self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 
-    async def until(self, expression: str) -> None:
+    @property
+    def errors(self) -> list[str]:
+        """Problems of the page itself; browsers also log answers such as 401."""
+        return [each for each in self.problems if not each.startswith("Failed to load resource")]
+
+    async def until(self, expression: str, *, seconds: float = 8.0) -> None:
         """Poll the page until an expression is true; there is no event for that."""
         try:
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(seconds):
                 while await self.value(f"Boolean({expression})") is not True:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
         except TimeoutError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -22,7 +21,7 @@ from .browsers import Browser
 from .served import WatchedQueue
 
 LONG_CHUNKS = 100_000
-_MANY = 500
+MANY = 500
 _SHOWS_END = "document.querySelector('#state.END')"
 _NOT_WRITTEN = "[...document.querySelectorAll('#list .word')].every(each => each.textContent)"
 
@@ -138,11 +137,16 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(*, with_long: bool = False) -> AsyncIterator[Stage]:
-    """Run the gateways until the context ends."""
+async def staged(*, streams: int = MANY, with_long: bool = False) -> AsyncIterator[Stage]:
+    """Run the gateways until the context ends.
+
+    Args:
+        streams: How many streams the list has, about.
+        with_long: Whether the long stream is among them.
+    """
     async with AsyncExitStack() as stack:
         queue = await _queue(stack)
-        await _write_all(stack, queue)
+        await _write_all(stack, queue, streams)
         if with_long:
             await _write_long(queue)
         ui = "https://temporal.example.org"
@@ -163,6 +167,13 @@ async def staged(*, with_long: bool = False) -> AsyncIterator[Stage]:
         }
         token = mint_token(settings=tokens, every=True, actions=("read", "list"), subject="ada")
         yield Stage(urls, token)
+
+
+async def long_gateway(stack: AsyncExitStack, settings: Settings) -> str:
+    """Serve the long stream alone, and return the address of the gateway."""
+    queue = await _queue(stack)
+    await _write_long(queue)
+    return await _serve(stack, queue, settings)
 
 
 async def _serve(stack: AsyncExitStack, queue: ChunkQueue, settings: Settings) -> str:
@@ -195,11 +206,11 @@ async def _write(
             await writer.cancel("stopped by the user")
 
 
-async def _write_all(stack: AsyncExitStack, queue: ChunkQueue) -> None:
-    """Write what the scenes show, and around it a list of 500."""
+async def _write_all(stack: AsyncExitStack, queue: ChunkQueue, streams: int) -> None:
+    """Write what the scenes show, and others around it."""
     endings = ("END", "END", "END", "ERROR", "CANCELLED", "END")
     topics = ("default", "log", "reasoning")
-    for number in range(_MANY - 10):
+    for number in range(streams - 10):
         ends = endings[number % len(endings)]
         if number % 7 == 0:
             name = f"imports/2026-{number % 12 + 1:02}/file-{number}"
@@ -308,8 +319,3 @@ def _log_lines() -> list[str]:
         "\x1b[42m OK \x1b[0m \x1b[7m 411 passed \x1b[0m \x1b[90min 12.4 s\x1b[0m\n",
         "not acted on: \x1b[2J\x1b]0;title\x07 end\n",
     ]
-
-
-def to_script(value: object) -> str:
-    """Return a value as JavaScript."""
-    return json.dumps(value)

@@ -7,7 +7,7 @@ import * as keyboard from "./keyboard.js";
 import * as list from "./list.js";
 import * as scrolling from "./scrolling.js";
 import * as session from "./session.js";
-import { hide, refresh, watch, watchedStream } from "./stream.js";
+import { hide, logOut, refresh, watch, watchedStream } from "./stream.js";
 
 // Shows a stream; its name is in the address, so that a link or the next visit opens it.
 function open(name) {
@@ -55,5 +55,6 @@ keyboard.start({ open, back });
 at("back").addEventListener("click", back);
 addEventListener("popstate", byAddress);
 session.changes.addEventListener("token", refresh);
+session.changes.addEventListener("logout", logOut);
 list.start(open);
 byAddress();

@@ -7,9 +7,10 @@ import { duration } from "./names.js";
 
 const WARN_SECONDS = 120;
 const TICK_MS = 1000;
+const CLOCKS_SECONDS = 2; // by which the gateway may be earlier than the page
 const LONG_INTEGERS = JSON.rawJSON || String; // as they were written, not rounded
 
-export const changes = new EventTarget(); // "token": another one is in use, or none
+export const changes = new EventTarget(); // "token": another one is in use; "logout": none is
 
 let token = null, client = null, takesTokens = false, subject = null;
 let endsAt = Infinity; // performance.now() in seconds
@@ -21,6 +22,8 @@ export function gateway() {
   client ??= new Gateway(undefined, { token: token ?? undefined, integers: LONG_INTEGERS });
   return client;
 }
+
+export const hasToken = () => token !== null;
 
 // Asks the gateway once; returns {code, body}, with code 0 if it does not answer.
 export async function ask(path, options = {}) {
@@ -75,9 +78,10 @@ function words(problem) {
     return ["The token was revoked", "Whoever issued it has taken it back. " +
       "Ask for another one to go on; what is shown stays here."];
   }
-  if (hasEnded || code === "invalid_token") {
-    return [hasEnded ? "The token has ended" : "The token is not accepted",
-      (hasEnded ? "" : sentence(problem.message) + " ") +
+  const isOld = hasEnded || endsAt - now() < CLOCKS_SECONDS;
+  if (isOld || code === "invalid_token") {
+    return [isOld ? "The token has ended" : "The token is not accepted",
+      (isOld ? "" : sentence(problem.message) + " ") +
       "Get a new one from where you got the last one; reading goes on where it stopped."];
   }
   if (problem) return ["A token is needed", "This gateway shows streams to those who have a token."];
@@ -121,6 +125,7 @@ async function logOut() {
   endsAt = Infinity;
   hasEnded = false;
   settle(false);
+  changes.dispatchEvent(new Event("logout"));
   replace(null);
 }
 

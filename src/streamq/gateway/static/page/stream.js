@@ -4,7 +4,7 @@ import { announce, at, make, show } from "./dom.js";
 import { Counters } from "./counters.js";
 import { address, nameParts, plural, shown } from "./names.js";
 import { Output } from "./output.js";
-import { ask, gateway, learn, needToken } from "./session.js";
+import { ask, gateway, hasToken, learn, needToken } from "./session.js";
 import { follow, isFollowing, isLive, toBeginning } from "./scrolling.js";
 import { SHAPES, meaning, reason, refusal } from "./states.js";
 import { Superseded } from "./superseded.js";
@@ -27,7 +27,7 @@ export function watch(name) {
   leave();
   const w = watched = {
     name, stop: new AbortController(), place: "", offset: 0, liveAfter: Infinity,
-    state: "ABSENT", isSilent: false, isOver: false, pending: [], frame: 0, status: null,
+    state: "ABSENT", isSilent: false, isOver: false, lacksToken: false, pending: [], frame: 0, status: null,
   };
   document.title = shown(name) + " · streamq";
   at("title").replaceChildren(...nameParts(name));
@@ -148,10 +148,21 @@ async function opened(w) {
   show("empty", output.isEmpty && !w.pending.length ? "Open; nothing has been written to it so far." : "");
 }
 
-// Asks again what may be done with the stream, with another token.
+// Reads nothing more for somebody who has logged out.
+export function logOut() {
+  if (!watched || watched.isOver) return;
+  stopped(watched, "You have logged out; nothing more is read.");
+  watched.lacksToken = true;
+}
+
+// Goes on with another token, or asks what may be done with it.
 export async function refresh() {
   const w = watched;
   if (!w) return;
+  if (w.lacksToken && hasToken()) {
+    watch(w.name);
+    return;
+  }
   const { code, body } = await ask(address("streams", w.name));
   if (w === watched && code === 200) {
     learn(body);
@@ -174,8 +185,10 @@ async function recover(w, problem) {
     connection("failed", "needs a token");
     show("empty", output.isEmpty ? "Give a token to see this stream." : "");
     const isGiven = await needToken(problem);
-    if (!w.isOver && !isGiven) stopped(w, "Without a token nothing more is read. " +
-      "Give one, and select the stream again.");
+    if (!w.isOver && !isGiven) {
+      stopped(w, "Without a token nothing more is read.");
+      w.lacksToken = true;
+    }
     return isGiven;
   }
   if (problem.code === "cursor") {
