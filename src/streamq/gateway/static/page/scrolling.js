@@ -9,16 +9,19 @@ export const isFollowing = () => following;
 
 export function follow(on) {
   following = on;
-  at("latest").hidden = on || at("scroller").hidden;
+  offer();
   if (on) at("scroller").scrollTop = at("scroller").scrollHeight;
+}
+
+function offer() {
+  const scroller = at("scroller");
+  at("latest").hidden = following || scroller.scrollHeight <= scroller.clientHeight;
 }
 
 // Shows the beginning of a stream that has ended before it was opened.
 export function toBeginning() {
-  const scroller = at("scroller");
-  if (scroller.scrollHeight <= scroller.clientHeight) return;
   follow(false);
-  scroller.scrollTop = 0;
+  at("scroller").scrollTop = 0;
 }
 
 // Says what is at the end: what is written just now, or the end of the stream.
@@ -41,6 +44,6 @@ export function start() {
     scroller.focus({ preventScroll: true });
   });
   new ResizeObserver(() => {
-    if (following || scroller.scrollHeight <= scroller.clientHeight) follow(true);
+    follow(following);
   }).observe(scroller);
 }

@@ -5,10 +5,11 @@ export const STATES = ["OPEN", "END", "ERROR", "CANCELLED"];
 // Shapes, since colours alone are not seen by all.
 export const SHAPES = { OPEN: "●", END: "✓", ERROR: "✕", CANCELLED: "■", ABSENT: "◌", "": "·" };
 
-export function meaning(event) {
+export function meaning(event, hasGap) {
   switch (event.state) {
     case "END":
-      return "The producer finished. This is the whole stream.";
+      return hasGap ? "The producer finished. Of the stream this is what is still stored."
+        : "The producer finished. This is the whole stream.";
     case "CANCELLED":
       return "The work was stopped on request. What was written until then is complete; " +
         "the rest was never made. Start the work again if you need it.";

@@ -27,7 +27,7 @@ export function watch(name) {
   leave();
   const w = watched = {
     name, stop: new AbortController(), place: "", offset: 0, liveAfter: Infinity,
-    state: "ABSENT", isSilent: false, isOver: false, lacksToken: false, pending: [], frame: 0, status: null,
+    state: "ABSENT", isSilent: false, isOver: false, lacksToken: false, hasGap: false, pending: [], frame: 0, status: null,
   };
   document.title = shown(name) + " · streamq";
   at("title").replaceChildren(...nameParts(name));
@@ -126,16 +126,17 @@ function connected(w, { state: to, problem }) {
 // The connection is open. With ?wait= this does not mean that the stream exists.
 async function opened(w) {
   const { code, body } = await ask(address("streams", w.name));
+  if (w !== watched) return;
+  if (code === 200) {
+    learn(body);
+    known(w, body);
+    if (w.liveAfter === Infinity) w.liveAfter = body.offset;
+  }
   if (w.isOver) return;
   if (code === 404) {
     waiting(w);
     if (w.liveAfter === Infinity) w.liveAfter = 0;
     return;
-  }
-  if (code === 200) {
-    learn(body);
-    known(w, body);
-    if (w.liveAfter === Infinity) w.liveAfter = body.offset;
   }
   if (w.isSilent) {
     silent();
@@ -260,6 +261,7 @@ function reset(w, event) {
 
 function gap(w, event) {
   flush(w);
+  w.hasGap = true;
   const what = event.first === event.offset ? `Event ${event.first} is` :
     `Events ${event.first} to ${event.offset} are`;
   note(`${what} no longer stored: the backend has removed the oldest ones.`);
@@ -285,7 +287,7 @@ function end(w, event, isNew) {
   at("ending").hidden = false;
   at("ending").className = "notice " + event.state;
   show("reason", reason(event));
-  show("meaning", meaning(event));
+  show("meaning", meaning(event, w.hasGap));
   show("notice", "");
   show("empty", output.isEmpty ? "The stream ended without a chunk." : "");
   connection("idle", "ended");
@@ -332,6 +334,7 @@ function state(w, to) {
   w.state = to || "ABSENT";
   const element = at("state");
   element.hidden = !to;
+  at("counters").hidden = w.state === "ABSENT";
   if (!to || element.dataset.state === to) return;
   element.dataset.state = to;
   element.className = "badge " + to;

@@ -48,6 +48,7 @@ export class Timeline {
       attempt.state = event.state;
       if (isLive) attempt.ended = now;
     }
+    attempt.began ??= beginning(event.id); // the place of a gap has no epoch
     if (event.event === "chunk") {
       attempt.chunks++;
       if (isLive) this.#live(attempt, now);
