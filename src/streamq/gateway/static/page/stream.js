@@ -334,7 +334,7 @@ function state(w, to) {
   w.state = to || "ABSENT";
   const element = at("state");
   element.hidden = !to;
-  at("counters").hidden = w.state === "ABSENT";
+  at("counters").hidden = at("tools").hidden = w.state === "ABSENT";
   if (!to || element.dataset.state === to) return;
   element.dataset.state = to;
   element.className = "badge " + to;
