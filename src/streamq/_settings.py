@@ -152,6 +152,11 @@ class Settings(SourcedSettings):
     token_key_file: Path | None = Field(
         default=None, description="file with that key, read again after it was replaced"
     )
+    gateway_token: SecretStr | None = Field(
+        default=None,
+        description="token that `streamq tail https://...` sends to the gateway; `open_reader` "
+        "takes its own by `token=`",
+    )
     token_issuers: Path | None = Field(
         default=None,
         description="TOML file with other issuers whose tokens the gateway accepts",

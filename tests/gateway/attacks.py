@@ -42,9 +42,21 @@ BAD = (400, "bad_request")
 ORIGIN = (403, "origin_not_allowed")
 SITE = (403, "cross_site")
 HOST = (421, "host_not_allowed")
+FAILED = (500, "authorize_failed")
 NOTHING = (200, "an empty list")
+REPORTED = (200, "stream_not_found")
+LEFT_OUT = (200, "nothing of it")
+
+ADA = {"X-User": "ada"}
+BY_APPLICATION = (
+    "Without tokens, where the application's `authorize` permits to read and list `mine`"
+)
+"""The theme that is tried against a gateway without tokens."""
 
 _LONG = "x" * 2_000
+_ID = "m1.AAAAAAAAAAAA"
+_MANY = "&".join(f"stream={i}" for i in range(257))
+_MINE_BODY = '{"streams": ["mine"]}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +68,25 @@ class Attack:
         request: Method and path.
         answer: Status and error code.
         headers: What the request brings.
+        body: Its body.
     """
 
     what: str
     request: str
     answer: tuple[int, str]
     headers: Headers = field(default_factory=dict)
+    body: str = ""
 
 
 def _forgery(name: str) -> Attack:
     return Attack(name, "GET /events/a", INVALID, {"Authorization": f"Bearer <forgery {name}>"})
 
 
-def _by_every_route(what: str, name: str, prefix: str = "") -> list[Attack]:
+def _by_every_route(
+    what: str, name: str, prefix: str = "", headers: Headers = MINE
+) -> list[Attack]:
     return [
-        Attack(f"{what}: {request.partition(' ')[0]} {path}", request, ABSENT, MINE)
+        Attack(f"{what}: {request.partition(' ')[0]} {path}", request, ABSENT, headers)
         for method, path in (
             ("GET", "/events/NAME"),
             ("GET", "/events/NAME?from=tail"),
@@ -340,6 +356,117 @@ ATTACKS: dict[str, list[Attack]] = {
             "by a rebound name", "GET /events/mine?ticket=<ticket>", HOST, {"Host": "evil.example"}
         ),
     ],
+    BY_APPLICATION: [
+        *(
+            each
+            for each in [
+                *_by_every_route("a stream of others", "theirs", headers=ADA),
+                *_by_every_route("another tenant", "mine", "/t/other", headers=ADA),
+            ]
+            if "/ticket/" not in each.request
+        ),
+        Attack("a stream of others by somebody else", "GET /events/mine", ABSENT),
+        Attack("a name that goes on", "GET /events/mine2", ABSENT, ADA),
+        Attack("a list of others' streams", "GET /streams?prefix=theirs", NOTHING, ADA),
+        Attack("a list of another tenant", "GET /t/other/streams", NOTHING, ADA),
+        Attack("a list by somebody else", "GET /streams", SCOPE),
+        Attack("a token that nobody verifies", "GET /events/theirs", ABSENT, {**ADA, **MINE}),
+        Attack("delete", "DELETE /streams/mine", SCOPE, ADA),
+        Attack("cancel", "POST /cancel/mine", SCOPE, ADA),
+        Attack("a ticket", "POST /ticket/mine", REQUIRED, ADA),
+        Attack("a session", "POST /session", (501, "sessions_off"), {**ADA, **MINE}),
+        Attack("revoke", "POST /revocations", (501, "revocation_impossible"), ADA),
+        Attack(
+            "a page of another origin deletes",
+            "DELETE /streams/mine",
+            ORIGIN,
+            {**ADA, **MINE, "Origin": "https://evil.example"},
+        ),
+        Attack("a rebound name", "GET /events/mine", HOST, {**ADA, "Host": "evil.example"}),
+        Attack("the function fails", "GET /events/mine", FAILED, {"X-User": "trouble"}),
+    ],
+    "Many streams on one connection": [
+        Attack("without a token", "GET /events?stream=mine", REQUIRED),
+        Attack("without a token, by POST", "POST /events", REQUIRED, body=_MINE_BODY),
+        Attack("without a token, a prefix", "GET /events?prefix=mine", REQUIRED),
+        Attack("of others only", "GET /events?stream=theirs&stream=mine2", ABSENT, MINE),
+        Attack("of others only, by POST", "POST /events", ABSENT, MINE, '{"streams": ["theirs"]}'),
+        Attack(
+            "of others among mine, which are at their end",
+            "GET /events?stream=mine&stream=theirs&from=tail",
+            REPORTED,
+            MINE,
+        ),
+        Attack(
+            "of others, with a place in them",
+            "POST /events",
+            ABSENT,
+            MINE,
+            '{"streams": ["theirs"], "after": {"theirs": "1"}}',
+        ),
+        Attack(
+            "of others, with a place nobody has",
+            f"GET /events?stream=theirs&after={_ID}",
+            ABSENT,
+            MINE,
+        ),
+        Attack("of another tenant", "GET /t/other/events?stream=mine", ABSENT, MINE),
+        Attack("of another tenant, by POST", "POST /t/other/events", ABSENT, MINE, _MINE_BODY),
+        Attack("of a tenant, encoded", "GET /t/%6fther/events?stream=mine", NO_ROUTE, MINE),
+        Attack("a prefix of others", "GET /events?prefix=theirs", LEFT_OUT, MINE),
+        Attack("a prefix of another tenant", "GET /t/other/events?prefix=mine", LEFT_OUT, MINE),
+        Attack("a prefix of a NUL", "GET /events?prefix=%00", LEFT_OUT, MINE),
+        Attack("a prefix that is endless", f"GET /events?prefix={_LONG}", BAD, MINE),
+        Attack("a prefix without the right to list", "GET /events?prefix=mine", SCOPE, DESCRIBES),
+        Attack("read with a token to describe", "GET /events?stream=mine", SCOPE, DESCRIBES),
+        Attack("an endless name", f"GET /events?stream={_LONG}", BAD, MINE),
+        Attack("half of a character", "POST /events", BAD, MINE, '{"streams": ["\\ud800"]}'),
+        Attack("257 streams", f"GET /events?{'stream=mine&' * 2}{_MANY}", BAD, MINE),
+        Attack("an id that is none", "GET /events?stream=mine&after=m1.x", BAD, MINE),
+        Attack(
+            "an id that is endless", f"GET /events?stream=mine&after=m1.{'A' * 20_000}", BAD, MINE
+        ),
+        Attack("a body that is garbage", "POST /events", BAD, MINE, "\x00{"),
+        Attack("a body that is deep", "POST /events", BAD, MINE, "[" * 100_000),
+        Attack("a body that is too large", "POST /events", BAD, MINE, " " * 1_100_000),
+        Attack("a body without a token", "POST /events", REQUIRED, {}, " " * 1_100_000),
+        Attack("a ticket", "GET /events?stream=mine&ticket=<ticket>", INVALID),
+        Attack("a ticket, by POST", "POST /events?ticket=<ticket>", INVALID, {}, _MINE_BODY),
+        Attack(
+            "a POST of a page of another origin",
+            "POST /events",
+            ORIGIN,
+            {**COOKIE, "Origin": "https://evil.example"},
+            _MINE_BODY,
+        ),
+        Attack("a POST of another site", "POST /events", SITE, {**COOKIE, **CROSS}, _MINE_BODY),
+        Attack(
+            "a POST of a form of another site", "POST /events", SITE, {**COOKIE, **LINK}, _MINE_BODY
+        ),
+        Attack(
+            "a POST of another port of this machine",
+            "POST /events",
+            ORIGIN,
+            {**COOKIE, "Origin": "http://127.0.0.1:1", "Sec-Fetch-Site": "same-site"},
+            _MINE_BODY,
+        ),
+        Attack("a POST with a cookie, of no page", "POST /events", INVALID, COOKIE, _MINE_BODY),
+        Attack(
+            "a POST with a cookie, by a rebound name",
+            "POST /events",
+            HOST,
+            {**OWN_COOKIE, "Host": "evil.example"},
+            _MINE_BODY,
+        ),
+        Attack(
+            "a POST that is to delete",
+            "POST /events",
+            ABSENT,
+            {**MINE, "X-HTTP-Method-Override": "DELETE"},
+            '{"streams": ["theirs"]}',
+        ),
+        Attack("a DELETE of all", "DELETE /events?prefix=mine", (405, "method_not_allowed"), MINE),
+    ],
 }
 
 
@@ -367,7 +494,9 @@ def _cell(text: str) -> str:
 
 def _answer(answer: tuple[int, str]) -> str:
     status, code = answer
-    return f"{status}, {code}" if answer == NOTHING else f"{status} `{code}`"
+    if answer == REPORTED:
+        return "200, and an event `error` with `stream_not_found`"
+    return f"{status}, {code}" if answer in (NOTHING, LEFT_OUT) else f"{status} `{code}`"
 
 
 if __name__ == "__main__":

@@ -18,14 +18,14 @@ from typing import Any
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
-from streamq import Settings, open_queue, open_reader, open_writer
+from streamq import Settings, open_queue, open_reader, open_readers, open_writer
 from streamq.driver import QueueOptions, StreamId
 from streamq.gateway import create_app, serve
 from streamq.gateway._gateway import Gateway
 from streamq.gateway._options import GatewayOptions
 from streamq.gateway._places import EventPlace
 from streamq.opening._open import configured_driver
-from streamq.temporal import StreamqPlugin, subscribe
+from streamq.temporal import StreamqPlugin, subscribe, subscribe_topics
 from streamq.temporal.workflow_streams import WorkflowStreamClient
 from streamq.testing import FaultProxy
 from streamq.testing._harness import queue_factory
@@ -133,12 +133,20 @@ USES: dict[str, tuple[Make, Use]] = {
         lambda w: open_reader(STREAM, settings=w.settings),
         _read,
     ),
+    "streamq.opening._open_readers.open_readers": (
+        lambda w: open_readers([STREAM, "other"], prefixes=[STREAM[:3]], settings=w.settings),
+        _read,
+    ),
     "streamq.opening._open.open_writer": (
         lambda w: open_writer(uuid.uuid4().hex, settings=w.settings),
         _write,
     ),
     "streamq.temporal._subscribe.Subscription": (
         lambda w: subscribe(w.workflow, settings=w.settings),
+        _read,
+    ),
+    "streamq.temporal._subscribe_topics.TopicsSubscription": (
+        lambda w: subscribe_topics(w.workflow, ["default", "other"], settings=w.settings),
         _read,
     ),
     "streamq.temporal.workflow_streams._client.WorkflowStreamClient": (
@@ -175,12 +183,15 @@ ELSEWHERE: dict[str, str] = {
     "streamq.opening._open._using": "part of open_writer and open_reader",
     "streamq.driver.ChunkQueue": "the base of queues",
     "streamq.reading._reader.StreamReader": "open_reader",
+    "streamq.reading._readers.StreamReaders": "open_readers",
     "streamq.writing._writer.StreamWriter": "open_writer",
     "streamq.writing._sender.Sender": "part of StreamWriter",
     # Parts of the gateway.
     "streamq.gateway._gateway.Gateway": "Gateway.running",
     "streamq.gateway._gateway.Gateway.connection": "holds nothing but an entry in a set",
     "streamq.gateway._hub.Hub": "Gateway.running",
+    "streamq.gateway._own_routes.StreamResponses": "Gateway.running",
+    "streamq.gateway._own_routes.StreamResponses.lifespan": "Gateway.running",
     "streamq.gateway._questions.Questions.ask": "holds a turn, which is given back at once",
     "streamq.gateway._authority.Authority": "Gateway.running",
     "streamq.gateway._revocations.Revocations": "Gateway.running",
@@ -196,6 +207,7 @@ ELSEWHERE: dict[str, str] = {
     "streamq.gateway._catch_up.CatchUp": "Gateway.running",
     "streamq.gateway._queues.Queues": "Gateway.running",
     # Inside Temporal's worker.
+    "streamq.temporal._until_closed.UntilClosed": "Subscription and TopicsSubscription",
     "streamq.temporal.activities._waiting.WaitingActivities": "StreamqPlugin closes it",
     "streamq.temporal.producer._discarding._DiscardingQueue": "has no resource",
     "streamq.driver_parts._temporal_target.leaving_sdk": "holds nothing",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +15,15 @@ from temporalio.contrib.workflow_streams import WorkflowStreamClient
 
 from streamq import open_reader, open_writer
 from streamq.devserver import TemporalDevServer
-from streamq.driver import START, Entry, QueueOptions, StorageFullError, StreamId
+from streamq.driver import (
+    START,
+    ChunkQueue,
+    Entry,
+    QueueOptions,
+    StorageFullError,
+    Stored,
+    StreamId,
+)
 from streamq.testing import new_stream
 from streamq_workflow_streams import WorkflowStreamsDriver, WorkflowStreamsSettings
 
@@ -56,6 +66,41 @@ async def test_stream_is_complete_across_many_runs_while_a_reader_follows(
         async with open_reader(stream, queue=queue) as reader:
             assert [event async for event in reader] == live
     assert len(runs) > 3
+
+
+async def test_a_dozen_readers_that_have_left_or_still_wait_keep_no_append_out(
+    server: TemporalDevServer,
+) -> None:
+    """A browser that leaves a quiet stream leaves a poll; ten of them must not end the producer."""
+    stream = new_stream()
+    settings = settings_for(server, operation_timeout_seconds=5)
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def opened() -> ChunkQueue:
+            return await stack.enter_async_context(
+                await WorkflowStreamsDriver.open(OPTIONS, settings)
+            )
+
+        async def follow(queue: ChunkQueue, after: str) -> str:
+            found: Sequence[Stored] = ()
+            while not found:
+                found = await queue.read(stream, after, max_records=9, max_bytes=99, max_wait=2)
+            return found[0].position
+
+        writing = await opened()
+        await writing.append(stream, [Entry(7, 0, b"a")])
+        first = await follow(writing, START)
+        for _ in range(12):
+            leaving = await opened()
+            waiting = asyncio.ensure_future(follow(leaving, first))
+            await asyncio.wait({waiting}, timeout=0.2)  # until its poll has reached the host
+            await leaving.aclose()
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        staying = [asyncio.ensure_future(follow(await opened(), first)) for _ in range(12)]
+        await asyncio.wait(staying, timeout=1)
+        await writing.append(stream, [Entry(7, 1, b"b")])
+        assert set(await asyncio.gather(*staying)) == {"7-1"}
 
 
 async def test_any_client_of_workflow_streams_can_subscribe_and_none_can_write(

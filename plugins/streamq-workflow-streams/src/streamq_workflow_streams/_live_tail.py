@@ -22,7 +22,7 @@ from streamq.driver import (
 )
 
 from ._errors import BACKEND, HostBusyError
-from ._protocol import DRAINING, POLL, RECORD_OVERHEAD_BYTES, TRUNCATED, Key, json_payload
+from ._protocol import CROWDED, DRAINING, POLL, RECORD_OVERHEAD_BYTES, TRUNCATED, Key, json_payload
 from .requests._hosts import HostRequests
 
 _KEPT_BYTES = 262_144
@@ -123,6 +123,12 @@ class LiveTail:
                 return offset
             if kind == TRUNCATED or not kind:
                 return None
+            if kind == CROWDED:
+                raise HostBusyError(
+                    f"the host takes no more long polls: {outcome.failure.message}",
+                    backend=BACKEND,
+                    stream=str(stream),
+                )
             raise BackendError(
                 f"the host workflow refused to be followed: {outcome.failure.message}",
                 backend=BACKEND,

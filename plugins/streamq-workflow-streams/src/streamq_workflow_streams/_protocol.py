@@ -28,6 +28,9 @@ POLL = "__temporal_workflow_stream_poll"
 DRAINING, TRUNCATED = "StreamDraining", "TruncatedOffset"
 """Names of the SDK's ``WorkflowStream``: its signal, its update, and errors of that update."""
 
+CROWDED = "Crowded"
+"""Type of the application error with which a host refuses a long poll, as it has enough of them."""
+
 RECORD_OVERHEAD_BYTES = 64
 """Size of a record beside its data in the input of the next run: key and size as JSON."""
 

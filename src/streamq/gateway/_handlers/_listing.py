@@ -17,7 +17,8 @@ from streamq.driver import ChunkQueue, StreamInfo
 from streamq.gateway._authority import refusal, visible_prefix
 from streamq.gateway._error_responses import HEADERS, BadRequestError
 from streamq.gateway._loops import gateway_of
-from streamq.gateway._parameters import number, tenant_of
+from streamq.gateway._parameters import number
+from streamq.gateway._request_rights import Search, rights_of_request
 from streamq.gateway._stream_details import StreamDetails
 
 from ._seconds import seconds
@@ -33,12 +34,17 @@ async def send_list(request: Request) -> Response:
 
     With ``?details=true`` also with the state of each, as far as that is known.
     """
+    return await list_streams(request, await (await rights_of_request(request)).search())
+
+
+async def list_streams(request: Request, search: Search) -> Response:
+    """Answer with the streams of a search, the most recent ones first."""
     gateway = gateway_of(request)
     with_details = _is_true("details", request.query_params.get("details", "false"))
     prefix = request.query_params.get("prefix", "")
     limit = int(number("limit", request.query_params.get("limit", str(_LISTED)), _MAX_LISTED))
-    rights = await gateway.rights_of(request)
-    prefix = visible_prefix(rights, tenant_of(request, rights), prefix)
+    rights = search.rights
+    prefix = visible_prefix(rights, search.tenant, prefix)
     if not rights.allow_some(Action.LIST):
         raise refusal(rights, "list streams")
     client = gateway.client_of(request.scope, rights)
@@ -46,14 +52,26 @@ async def send_list(request: Request) -> Response:
         found = await _found(queue, rights, prefix)
     # Every append restarts the time to live, so the stream that expires last is the most recent.
     found.sort(key=lambda info: (info.expires_in is None, info.expires_in), reverse=True)
-    listed = found[:limit]
+    infos = {info.stream: info for info in found}
+    listed: list[StreamInfo] = []
+    described: list[StreamInfo] = []
+    is_complete = len(found) < _MAX_LISTED
+    async with contextlib.aclosing(search.each(infos)) as answers:
+        async for stream, of_stream in answers:
+            if not of_stream.allow(Action.LIST, stream):
+                continue
+            if len(listed) == limit:
+                is_complete = False
+                break
+            listed.append(infos[stream])
+            if of_stream.allow(Action.DESCRIBE, stream):
+                described.append(infos[stream])
     answer: dict[str, Any] = {
         "streams": [_fields(info) for info in listed],
-        "is_complete": len(found) < _MAX_LISTED and len(found) <= limit,
+        "is_complete": is_complete,
     }
     if with_details:
-        known = [info for info in listed if rights.allow(Action.DESCRIBE, info.stream)]
-        details, is_known = await gateway.stream_details.of(known, client)
+        details, is_known = await gateway.viewing.details.of(described, client)
         answer["streams"] = [
             _fields(info)
             | _detailed(details.get(info.stream))

@@ -15,7 +15,6 @@ from streamq._events import StreamId
 from streamq._executions import execution_of
 from streamq.access import Action, Rights
 from streamq.gateway._cancel_tenants import cancelling_tenants
-from streamq.gateway._credentials import brought_credential
 from streamq.gateway._gateway import Gateway
 
 _READING = (Action.READ, Action.DESCRIBE, Action.LIST)
@@ -28,7 +27,7 @@ def execution_fields(gateway: Gateway, stream: StreamId) -> dict[str, object]:
     return {
         "execution": execution
         and {"kind": execution.kind, "id": execution.id, "run_id": execution.run_id},
-        "temporal_url": gateway.temporal_pages.address(execution),
+        "temporal_url": gateway.viewing.temporal_pages.address(execution),
     }
 
 
@@ -40,7 +39,7 @@ def permitted_actions(
     ``cancel`` is among it only if there is something that this gateway could cancel.
     """
     allowed = [action for action in _SHOWN if rights.allow(action, stream)]
-    if _has_only_cookie(request, gateway):
+    if _has_only_cookie(request, rights):
         allowed = [action for action in allowed if action in _READING]
     if Action.CANCEL in allowed and not _can_cancel(gateway, stream):
         allowed.remove(Action.CANCEL)
@@ -59,12 +58,9 @@ def token_fields(gateway: Gateway, rights: Rights) -> dict[str, Any]:
     return {"takes_tokens": gateway.authority.needs_tokens, "token": token}
 
 
-def _has_only_cookie(request: Request, gateway: Gateway) -> bool:
+def _has_only_cookie(request: Request, rights: Rights) -> bool:
     """Whether the request may do nothing but read, since its token is in a cookie."""
-    if not gateway.authority.needs_tokens:
-        return False
-    brought = brought_credential(request)
-    return brought is not None and brought.kind == "cookie"
+    return rights.token_id is not None and "authorization" not in request.headers
 
 
 def _can_cancel(gateway: Gateway, stream: StreamId) -> bool:

@@ -154,7 +154,9 @@ export interface ManyOptions extends Omit<ReadOptions, "patienceSeconds"> {
 export interface Subscription<Value = unknown> extends AsyncIterableIterator<ManyEvent<Value>> {
   /** Places to go on from, for `after`. */
   readonly places: Record<string, string>;
-  /** Reads a stream as well. */
+  /** Number of connections so far. */
+  readonly connections: number;
+  /** Reads a stream as well, from the next connection on. */
   add(name: string, options?: { after?: string }): void;
   /** Reads a stream no more. */
   remove(name: string): void;

@@ -8,17 +8,26 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from temporalio import workflow
-from temporalio.contrib.workflow_streams import PublishInput, WorkflowStream, WorkflowStreamState
+from temporalio.contrib.workflow_streams import (
+    PollInput,
+    PollResult,
+    PublishInput,
+    WorkflowStream,
+    WorkflowStreamState,
+)
 from temporalio.exceptions import ApplicationError
 
 from streamq.driver import Entry, FencedError, StreamId, encode_position, new_entries
 from streamq_workflow_streams._errors import BACKEND
 from streamq_workflow_streams._protocol import (
     APPEND,
+    CROWDED,
     DESCRIBE,
+    DRAINING,
     FENCED,
     FULL,
     HOST_WORKFLOW,
+    POLL,
     PUBLISH,
     READ,
     RECORD_OVERHEAD_BYTES,
@@ -31,6 +40,8 @@ from streamq_workflow_streams._protocol import (
 
 _UNUSED_HOST_TTL = timedelta(minutes=1)  # of a host whose first append was rejected
 _APPENDS_PER_RUN = 1_000  # Temporal allows 2,000 updates in a run; polls of readers count, too
+_MOST_POLLS = 6
+"""Polls that may wait. Temporal allows 10 updates at once; the others are for appends."""
 
 
 # A sandbox imports the SDK's module again for every new stream, which takes a tenth of a second
@@ -66,6 +77,12 @@ class HostWorkflow:
         for key, record in zip(self._keys, records, strict=True):
             self._publish(key, record)
         workflow.set_signal_handler(PUBLISH, self._ignore_published)
+        self._polls = 0
+        self._is_draining = False
+        answer_poll = workflow.get_update_handler(POLL)
+        assert answer_poll is not None  # the SDK's, of the stream above
+        self._answer_poll = answer_poll
+        workflow.set_update_handler(POLL, self._poll, validator=self._may_poll)
 
     @workflow.run
     async def run(self, state: bytes) -> None:
@@ -74,6 +91,7 @@ class HostWorkflow:
             self._wakes_at = self._expires_at
             with contextlib.suppress(TimeoutError):
                 await workflow.wait_condition(self._must_wake, timeout=self._time_left())
+        self._is_draining = True
         self._stream.detach_pollers()
         await workflow.wait_condition(workflow.all_handlers_finished)
         # An append may have come while the pollers were detached.
@@ -184,6 +202,22 @@ class HostWorkflow:
         if not self._keys:
             self._newest = (0, -1)
         self._stream.truncate(self._base)
+
+    async def _poll(self, request: PollInput) -> PollResult:
+        self._polls += 1
+        try:
+            result: PollResult = await self._answer_poll(request)
+        finally:
+            self._polls -= 1
+        return result
+
+    def _may_poll(self, request: PollInput) -> None:
+        if self._is_draining:
+            _reject("the host continues as new", DRAINING)
+        # A reader that has left cannot withdraw its poll. Without this limit such polls would take
+        # all the updates that Temporal allows, and with them the append that ends them.
+        if self._polls >= _MOST_POLLS:
+            _reject(f"{self._polls} other polls wait for this stream", CROWDED)
 
     async def _ignore_published(self, published: PublishInput) -> None:
         workflow.logger.warning(

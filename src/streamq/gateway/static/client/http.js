@@ -6,7 +6,7 @@ import { Tokens } from "./tokens.js";
 import { parse } from "./values.js";
 import { Pace, pause } from "./waiting.js";
 
-const ANSWER_MS = 60_000; // a gateway that has much to do answers within 50 s
+export const ANSWER_MS = 60_000; // a gateway that has much to do answers within 50 s
 export const MOST_REFUSALS = 3; // of tokens, one after the other
 
 export class Http {
@@ -64,7 +64,7 @@ export class Http {
       for (;;) {
         try {
           const { response } = await this.send(url, { method, signal: own.signal });
-          return parse(await response.text() || "null", this.integers);
+          return this.#data(response, await response.text());
         } catch (problem) {
           own.signal.throwIfAborted();
           if (isTokenProblem(problem)) refusals++;
@@ -80,9 +80,17 @@ export class Http {
       own.unlink();
     }
   }
-}
 
-export { ANSWER_MS };
+  #data(response, text) {
+    try {
+      return parse(text, this.integers);
+    } catch (cause) {
+      const type = response.headers.get("content-type") ?? "nothing";
+      throw new GatewayError("bad_response", `${response.url} answers with ${type} and not with ` +
+        "JSON: is this the address of a gateway?", { status: response.status, cause });
+    }
+  }
+}
 
 // Whether a token was refused, or could not be had.
 export function isTokenProblem(problem) {

@@ -14,6 +14,8 @@ export class Subscription {
   #prefixes;
   #places = new Map(); // of each stream that goes on: its place, "" at its beginning
   #ended = new Map(); // of each stream of a prefix that has ended: its last place
+  #added = new Map(); // what the next connection reads as well
+  #connections = 0;
   #own = new AbortController();
   #restart = new AbortController();
   #changing = null;
@@ -28,7 +30,7 @@ export class Subscription {
     for (const [name, place] of Object.entries(after)) {
       if (this.#isOfPrefix(name)) this.#places.set(name, place);
     }
-    if (!this.#places.size && !this.#prefixes.length) {
+    if (this.#isDone) {
       throw new GatewayError("bad_request", "there is no stream to read: give names or prefixes");
     }
     this.#until = performance.now() + (options.wait ?? 0) * 1000;
@@ -61,15 +63,25 @@ export class Subscription {
     return Object.fromEntries([...this.#ended, ...this.#places].filter(([, place]) => place));
   }
 
+  // Counts the connections; what is added comes with the next one.
+  get connections() {
+    return this.#connections;
+  }
+
   // Reads a stream as well, from its beginning or after a place.
   add(name, { after = "" } = {}) {
-    this.#places.set(name, after);
+    this.#added.set(name, after);
     this.#change();
   }
 
   // Reads a stream no more.
   remove(name) {
-    if (this.#places.delete(name)) this.#change();
+    const isAdded = this.#added.delete(name);
+    if (this.#places.delete(name) || isAdded) this.#change();
+  }
+
+  get #isDone() {
+    return !this.#places.size && !this.#added.size && !this.#prefixes.length;
   }
 
   #change() {
@@ -86,7 +98,7 @@ export class Subscription {
       for await (const { event } of readFrames(this.#http, () => this.#request(), options)) {
         if (!event || !this.#isWanted(event)) continue;
         yield event;
-        if (!this.#places.size && !this.#prefixes.length) return;
+        if (this.#isDone) return;
       }
     } catch (problem) {
       if (problem !== CLOSED) throw problem;
@@ -98,7 +110,10 @@ export class Subscription {
 
   // Returns nothing if there is nothing left to read.
   #request() {
-    if (!this.#places.size && !this.#prefixes.length) return null;
+    if (this.#isDone) return null;
+    this.#connections++;
+    for (const [name, place] of this.#added) this.#places.set(name, place);
+    this.#added.clear();
     const { from, wait } = this.#options;
     const left = Math.max(Math.ceil((this.#until - performance.now()) / 1000), 0);
     const names = [...this.#places.keys()];

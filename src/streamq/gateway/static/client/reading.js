@@ -67,7 +67,7 @@ export async function* readFrames(http, request, options) {
         const { event, name } = frame;
         if (name === "error" && event.stream === undefined && event.prefix === undefined) throw GatewayError.ofEvent(event);
         if (name === "revoked") {
-          throw new GatewayError("revoked", "the token was revoked", { status: 401 });
+          throw new GatewayError("revoked", "the token was revoked");
         }
         if (name === "reconnect") {
           isOrderly = ORDERLY.includes(event.reason);

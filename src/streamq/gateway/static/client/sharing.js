@@ -3,10 +3,11 @@
 
 import { GatewayError } from "./errors.js";
 import { Subscription } from "./many.js";
-import { offsetOf } from "./reading.js";
+import { offsetOf, readOne } from "./reading.js";
 
 const MOST_EVENTS = 1000; // that wait for a slow reader
 const WAIT_SECONDS = 300;
+const ALONE = new Error("this stream needs a connection of its own");
 
 // The readers of one gateway that begin at the same kind of place.
 export class Sharing {
@@ -14,7 +15,6 @@ export class Sharing {
   #from;
   #readers = new Map(); // by the name of the stream: a set of readers
   #subscription = null;
-  #pumping = null;
 
   constructor(http, from) {
     this.#http = http;
@@ -27,16 +27,21 @@ export class Sharing {
     const readers = this.#readers.get(name) ?? new Set();
     this.#readers.set(name, readers.add(reader));
     try {
-      this.#ask(name);
+      this.#ask(name, reader);
       for (;;) {
         if (reader.isBehind && reader.isEmpty) {
           reader.isBehind = false;
-          this.#ask(name);
+          this.#ask(name, reader);
         }
         const event = await reader.next();
         yield event;
         if (event.event === "end") return;
       }
+    } catch (problem) {
+      if (problem !== ALONE) throw problem;
+      reader.close();
+      const { place } = reader;
+      yield* readOne(this.#http, name, { ...options, ...place ? { after: place } : { from: this.#from } });
     } finally {
       reader.close();
       readers.delete(reader);
@@ -47,9 +52,11 @@ export class Sharing {
     }
   }
 
-  // Has a stream read from the earliest place of its readers on.
-  #ask(name) {
+  // Has a stream read from the earliest place of its readers on, with the next connection. What the
+  // present one still brings is too late for a reader that comes.
+  #ask(name, reader) {
     const after = this.#earliest(name);
+    if (reader) reader.since = (this.#subscription?.connections ?? 0) + 1;
     if (this.#subscription) {
       this.#subscription.add(name, { after });
       return;
@@ -58,7 +65,7 @@ export class Sharing {
       from: this.#from, wait: WAIT_SECONDS, after: { [name]: after },
       onConnection: (now) => this.#each((reader) => reader.hear(now)),
     });
-    this.#pumping = this.#pump(this.#subscription);
+    this.#pump(this.#subscription);
   }
 
   #earliest(name) {
@@ -76,20 +83,26 @@ export class Sharing {
     } catch (caught) {
       problem = caught;
     }
-    if (this.#subscription === subscription) this.#subscription = null;
+    this.#subscription = null;
+    // The gateway answers so if all streams fail: it is the error of one of them.
+    if (this.#readers.size > 1 && [403, 404, 409].includes(problem?.status)) problem = ALONE;
     if (problem) this.#each((reader) => reader.fail(problem));
     else for (const name of this.#readers.keys()) this.#again(name); // they came meanwhile
   }
 
   #give(event) {
-    for (const reader of this.#readers.get(event.stream) ?? []) reader.take(event);
+    const { connections } = this.#subscription;
+    for (const reader of this.#readers.get(event.stream) ?? []) {
+      if (connections >= reader.since) reader.take(event);
+    }
     if (event.event === "error" && !event.retryable) this.#again(event.stream);
   }
 
   // Goes on with a stream whose readers wait for more than what has ended.
   #again(name) {
-    const readers = [...this.#readers.get(name) ?? []];
-    if (readers.some((reader) => !reader.isOver && !reader.isBehind)) this.#ask(name);
+    for (const reader of this.#readers.get(name) ?? []) {
+      if (!reader.isOver && !reader.isBehind) this.#ask(name, reader);
+    }
   }
 
   #each(call) {
@@ -100,6 +113,7 @@ export class Sharing {
 // Holds events for one reader.
 class Reader {
   place;
+  since = 0; // number of the connection that it takes events of
   isBehind = false; // whether events came that it did not take
   isOver = false; // whether nothing more comes
   #name;

@@ -80,9 +80,7 @@ export class StreamView {
     const { from, after, ...options } = this.#options;
     const start = fold.place ? { after: fold.place } : after ? { after } : { from };
     const onConnection = (now) => {
-      if (signal.aborted) return;
-      fold.connection(now);
-      this.#schedule();
+      if (!signal.aborted && fold.connection(now)) this.#schedule();
     };
     try {
       for await (const event of this.#read(this.name, { ...options, ...start, signal, onConnection })) {
@@ -155,10 +153,12 @@ class Fold {
     else if (event.event === "reset") this.#clear();
   }
 
+  // Returns whether that changes anything.
   connection({ state, problem }) {
+    const before = [this.#state, this.#problem];
     this.#problem = problem;
-    if (this.#state === "waiting" && state !== "reconnecting") return;
-    this.#state = state === "reconnecting" ? "reconnecting" : this.place ? "live" : "waiting";
+    this.#state = state === "reconnecting" ? state : this.place ? "live" : "waiting";
+    return before[0] !== this.#state || before[1] !== problem;
   }
 
   fail(problem) {

@@ -1,7 +1,5 @@
 // Waits, with deadlines, in browsers and elsewhere. Design: docs/design/javascript-client.md.
 
-const OFFLINE_MS = 30_000; // a browser may be wrong about being offline
-
 // Returns what a promise has, or throws what `late` returns after so many milliseconds.
 export async function within(promise, ms, late) {
   let timer;
@@ -17,7 +15,6 @@ export async function within(promise, ms, late) {
 
 // Waits until the time is over, the browser is online again, or a signal is aborted.
 export function pause(ms, ...signals) {
-  const isOffline = globalThis.navigator?.onLine === false;
   return new Promise((resolve) => {
     const wake = () => {
       clearTimeout(timer);
@@ -25,7 +22,7 @@ export function pause(ms, ...signals) {
       for (const signal of signals) signal?.removeEventListener("abort", wake);
       resolve();
     };
-    const timer = setTimeout(wake, isOffline ? Math.max(ms, OFFLINE_MS) : ms);
+    const timer = setTimeout(wake, ms);
     globalThis.addEventListener?.("online", wake);
     for (const signal of signals) signal?.addEventListener("abort", wake);
     if (signals.some((signal) => signal?.aborted)) wake();
