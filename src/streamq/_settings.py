@@ -219,8 +219,7 @@ class Settings(SourcedSettings):
     )
     gateway_temporal_ui: Annotated[str, AfterValidator(web_address)] = Field(
         default="",
-        description="address of Temporal's UI, such as `http://localhost:8233`; the gateway's page "
-        "then links each stream to its workflow or activity there",
+        description="address of Temporal's UI, `http://localhost:8233` say, for links of the page",
     )
     gateway_data_converters: str = Field(
         default="",
