@@ -202,8 +202,9 @@ class StreamResponses:
             TypeError: As for :meth:`events`.
             ConfigurationError: As for :meth:`events`.
         """
+        # The answer says what its reader may do, and whoever sees this may read.
         return await self._one(
-            request, stream, Action.DESCRIBE, send_status, tenant, subject, expires_at
+            request, stream, Action.READ, send_status, tenant, subject, expires_at
         )
 
     async def cancel(
