@@ -289,7 +289,8 @@ class StreamResponses:
             ConfigurationError: As for :meth:`events`, or it is not one of prefix and every.
         """
         _check_request(request)
-        grant = Grant([permit("list", prefix=prefix, every=every)], subject, expires_at, tenant)
+        listed = permit("list", "describe", prefix=prefix, every=every)  # for ``?details=``
+        grant = Grant([listed], subject, expires_at, tenant)
 
         async def answer(own: Request, rights: Rights) -> Response:
             of_request = RequestRights(own, rights, None, takes_tokens=False)
