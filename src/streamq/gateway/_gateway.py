@@ -45,6 +45,7 @@ from ._revocations import Revocations
 from ._server_watch import ServerWatch, Stoppable
 from ._stopping import Stopping
 from ._throttled import AnyFollower, ThrottledFollower
+from ._viewing import Viewing
 
 _NO_CLIENT = Client("")
 
@@ -101,6 +102,8 @@ class Gateway:
         """Cancels in Temporal what produces a stream."""
         self.questions = Questions(self._queues, options, self.quotas)
         """Asks the backend about streams."""
+        self.viewing = Viewing(self.questions, settings, self.brief_settings)
+        """Knows what people see of streams beside their events."""
         self.prefixes = PrefixWatchers(self.questions, options, self.own)
         """Looks for the streams of prefixes."""
         self.bounds = ClientBounds(options, lambda: self.max_connections, self.quotas)
