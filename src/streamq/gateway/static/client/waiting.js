@@ -13,6 +13,16 @@ export async function within(promise, ms, late) {
   }
 }
 
+// Returns what a promise has, or throws the reason of a signal that is aborted before.
+export function unlessAborted(promise, signal) {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener("abort", abort);
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}
+
 // Waits until the time is over, the browser is online again, or a signal is aborted.
 export function pause(ms, ...signals) {
   return new Promise((resolve) => {
