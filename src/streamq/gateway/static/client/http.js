@@ -63,7 +63,7 @@ export class Http {
       for (;;) {
         try {
           const { response } = await this.send(url, { method, signal: own.signal });
-          return this.#data(response, await response.text());
+          return this.#data(response, await response.text().catch(cut));
         } catch (problem) {
           own.signal.throwIfAborted();
           if (isTokenProblem(problem)) refusals++;
@@ -110,6 +110,11 @@ export function linked(signal) {
   signal?.addEventListener("abort", abort);
   own.unlink = () => signal?.removeEventListener("abort", abort);
   return own;
+}
+
+// Reports a body that does not come to its end.
+export function cut(cause) {
+  throw new GatewayError("connection_lost", "the connection was cut", { retryable: true, cause });
 }
 
 function lateError(url, seconds) {
