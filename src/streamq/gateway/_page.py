@@ -17,15 +17,14 @@ from starlette.routing import Route
 from ._client_package import client_package
 
 _FILES = {
-    "/": ("page.html", "text/html"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/values.js": ("values.js", "text/javascript"),
-    "/page.css": ("page.css", "text/css"),
+    "/": ("page/page.html", "text/html"),
+    "/page.css": ("page/page.css", "text/css"),
+    "/page/values.css": ("page/values.css", "text/css"),
     "/client.js": ("client.js", "text/javascript"),
     "/client.d.ts": ("client.d.ts", "application/typescript"),
 }
-_CLIENT = "client"
 _CLIENT_FILES = ("client.js", "client.d.ts")
+_FOLDERS = ("client", "page")
 _STATIC = resources.files(__package__) / "static"
 _HEADERS = {
     "Cache-Control": "no-cache",
@@ -41,9 +40,17 @@ _HEADERS = {
 
 def page_routes() -> list[Route]:
     """Return the routes of the files, whose links are relative so that they can be mounted."""
-    modules = sorted(f"{_CLIENT}/{each.name}" for each in (_STATIC / _CLIENT).iterdir())
-    files = _FILES | {f"/{name}": (name, "text/javascript") for name in modules}
-    packed = client_package({name: _content(name) for name in (*_CLIENT_FILES, *modules)})
+    modules = {
+        folder: sorted(
+            f"{folder}/{each.name}"
+            for each in (_STATIC / folder).iterdir()
+            if each.name.endswith(".js")
+        )
+        for folder in _FOLDERS
+    }
+    scripts = {f"/{name}": (name, "text/javascript") for some in modules.values() for name in some}
+    packed = client_package({name: _content(name) for name in (*_CLIENT_FILES, *modules["client"])})
+    files = _FILES | scripts
     return [
         *(_route(path, _content(name), media_type) for path, (name, media_type) in files.items()),
         _route("/client.tgz", packed, "application/gzip"),
