@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,40 @@ async def test_a_page_of_another_origin_reads_with_a_token(
     assert await browser.text("#text") == "<b>text</b>"
     await load(browser, stranger, f"{server.url}/client.js")
     assert "Failed to fetch" in str(await browser.value("window.refusal"))
+
+
+async def test_a_session_cookie_stands_for_the_token(
+    queue: WatchedQueue, settings: Settings, browser: Browser, stack: AsyncExitStack
+) -> None:
+    """An application behind a login needs no token in the page; the function renews the cookie."""
+    guarded = settings.model_copy(update={"token_key": SecretStr(new_secret())})
+    server = await stack.enter_async_context(serve(create_app(queue, guarded)))
+    writer = await stack.enter_async_context(open_writer("s", queue=queue))
+    await writer.send_chunk("one")
+    await load(browser, f"{server.url}/")
+    tokens = [
+        mint_token(stream="s", lifetime=timedelta(seconds=seconds), settings=guarded)
+        for seconds in (2, 900)
+    ]
+    await browser.value(f"""
+      window.reasons = [];
+      const tokens = {json.dumps(tokens)};
+      const token = async ({{ reason }}) => {{
+        reasons.push(reason);
+        const headers = {{ Authorization: `Bearer ${{tokens.shift()}}` }};
+        await fetch("session", {{ method: "POST", headers }});
+      }};
+      const gateway = new client.Gateway(undefined, {{ token, share: true }});
+      gateway.show("s", (view) => {{ window.now = view; }});
+      0
+    """)
+    await browser.until("now.text === 'one'")
+    await browser.until("reasons.length === 2")
+    await writer.send_chunk(", two")
+    await writer.finish()
+    await browser.until("now.state === 'END'")
+    assert await browser.value("now.text") == "one, two"
+    assert await browser.value("reasons") == ["first", "ending"]
 
 
 async def test_the_first_page_of_the_documents_shows_and_stops_a_stream(
