@@ -16,9 +16,10 @@ from tests.programs import missing
 
 from streamq import Settings, open_writer
 from streamq.access import mint_token, new_secret
-from streamq.gateway import create_app, serve
+from streamq.gateway import GatewayOptions, create_app, serve
 
 from .browsers import Browser
+from .cutting import cutting
 from .scripts import answering
 from .served import Serve, WatchedQueue, eventually
 
@@ -84,6 +85,46 @@ async def test_twelve_streams_of_a_page_leave_room_for_a_request(
     assert served.gateway.statistics().connections == 1
     await browser.value("views.forEach((view) => view.close())")
     await eventually(lambda: served.gateway.statistics().connections == 0)
+
+
+async def test_every_event_arrives_once_whatever_cuts_the_connection(
+    queue: WatchedQueue, settings: Settings, browser: Browser, stack: AsyncExitStack
+) -> None:
+    """A browser's network stack reports cuts in its own ways, and refusals without CORS as cuts."""
+    site = await stack.enter_async_context(answering(pages({"page": ("text/html", "")})))
+    options = GatewayOptions(retry_seconds=0.01)
+    app = create_app(queue, settings, options=options, origins=[site])
+    server = await stack.enter_async_context(serve(app))
+    proxy = await stack.enter_async_context(cutting(server.port, least=1_000))
+    proxy.refuses = False  # until the client knows for how long this gateway wants it to wait
+    await load(browser, site, f"{server.url}/client.js")
+    writers = [await open_writer(name, queue=queue) for name in ("a", "b")]
+    await browser.value(f"""
+      const gateway = new client.Gateway({json.dumps(proxy.url)}), wait = 60;
+      window.seen = {{}};
+      const read = async (name, events) => {{
+        for await (const {{ event, stream, offset }} of events) {{
+          if (event !== "stream") (seen[name + (stream ?? "")] ??= []).push(offset);
+        }}
+        window.over = (window.over ?? 0) + 1;
+      }};
+      read("one ", gateway.events("a", {{ wait }}));
+      read("many ", gateway.events(["a", "b"], {{ wait }}));
+      0
+    """)
+    for number in range(40):
+        if number == 5:
+            await browser.until("seen['one '] && seen['many a']")
+            proxy.refuses = True
+        for writer in writers:
+            await writer.send_chunk(f"größe 🌊 {number} " * (number % 5))
+        await writers[number % 2].flush()
+    for writer in writers:
+        await writer.finish()
+    await browser.until("window.over === 2")
+    offsets = list(range(1, 42))
+    assert await browser.value("seen") == {"one ": offsets, "many a": offsets, "many b": offsets}
+    assert proxy.cuts > 3
 
 
 async def test_a_page_of_another_origin_reads_with_a_token(

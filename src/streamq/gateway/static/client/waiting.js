@@ -43,7 +43,7 @@ export function pause(ms, ...signals) {
 // so that clients that were cut off together do not come back together.
 export class Pace {
   #failures = 0;
-  retryMs = 1000; // what the gateway asks for
+  retryMs = 500; // until the gateway says what it wants
   mostMs = 15_000;
 
   succeed() {
