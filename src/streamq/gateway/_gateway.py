@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.requests import Request
 
@@ -42,18 +42,12 @@ from ._queues import Queues
 from ._reader_quotas import ReaderQuotas
 from ._records import Records
 from ._revocations import Revocations
-from ._server_watch import ServerWatch
+from ._server_watch import ServerWatch, Stoppable
 from ._stopping import Stopping
 from ._throttled import AnyFollower, ThrottledFollower
+from ._viewing import Viewing
 
 _NO_CLIENT = Client("")
-
-
-class Stoppable(Protocol):
-    """An open connection that can be stopped."""
-
-    def stop(self) -> None:
-        """End the connection now, in an orderly way."""
 
 
 class Gateway:
@@ -108,6 +102,8 @@ class Gateway:
         """Cancels in Temporal what produces a stream."""
         self.questions = Questions(self._queues, options, self.quotas)
         """Asks the backend about streams."""
+        self.viewing = Viewing(self.questions, settings, self.brief_settings)
+        """Knows what people see of streams beside their events."""
         self.prefixes = PrefixWatchers(self.questions, options, self.own)
         """Looks for the streams of prefixes."""
         self.bounds = ClientBounds(options, lambda: self.max_connections, self.quotas)
@@ -337,10 +333,8 @@ class Gateway:
             return None
         self._hubs.join(hub)
         parts = (hub, begin, latest, self._catch_up, client, held, waiting)
-        if last_attempt and isinstance(after, EventPlace):  # elsewhere nothing is void
-            follower: Follower = LastAttemptFollower(*parts, until=until)
-        else:
-            follower = Follower(*parts)
+        is_choosy = last_attempt and isinstance(after, EventPlace)  # elsewhere nothing is void
+        follower = LastAttemptFollower(*parts, until=until) if is_choosy else Follower(*parts)
         throttles = self.quotas.throttles(client)
         return ThrottledFollower(follower, throttles) if throttles else follower
 
