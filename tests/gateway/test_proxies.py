@@ -66,7 +66,7 @@ async def test_each_event_passes_a_compressing_proxy_at_once(
         httpx.AsyncClient(timeout=30) as client,
     ):
         url = await start_proxy(stack, served.server.url, tmp_path)
-        page = await client.get(f"{url}/page.js", headers={"Accept-Encoding": "gzip"})
+        page = await client.get(f"{url}/page/main.js", headers={"Accept-Encoding": "gzip"})
         assert page.headers["content-encoding"] == "gzip"  # it does compress
         async with (
             asyncio.timeout(30),

@@ -299,6 +299,6 @@ ELSEWHERE: dict[str, str] = {
     "streamq.testing.checks._base.Checks.backend": "a fixture of pytest",
     "streamq.testing.checks._base.Checks.open_with": "a fixture of pytest",
     "streamq.testing.checks._base.Checks._conditions": "a fixture of pytest",
-    "streamq.testing.checks._declarations.DeclarationChecks._another_process": "part of a check",
+    "streamq.testing.checks._processes.ProcessChecks._another_process": "part of a check",
 }
 """What else can be entered or closed, and where it is covered, or why it needs nothing."""

@@ -14,15 +14,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ._client_package import client_package
+
 _FILES = {
-    "/": ("page.html", "text/html"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/values.js": ("values.js", "text/javascript"),
-    "/page.css": ("page.css", "text/css"),
+    "/": ("page/page.html", "text/html"),
+    "/page.css": ("page/page.css", "text/css"),
+    "/page/values.css": ("page/values.css", "text/css"),
     "/client.js": ("client.js", "text/javascript"),
     "/client.d.ts": ("client.d.ts", "application/typescript"),
 }
-_CLIENT = "client"
+_CLIENT_FILES = ("client.js", "client.d.ts")
+_FOLDERS = ("client", "page")
 _STATIC = resources.files(__package__) / "static"
 _HEADERS = {
     "Cache-Control": "no-cache",
@@ -38,14 +40,28 @@ _HEADERS = {
 
 def page_routes() -> list[Route]:
     """Return the routes of the files, whose links are relative so that they can be mounted."""
-    modules = sorted(each.name for each in (_STATIC / _CLIENT).iterdir())
-    parts = {f"/{_CLIENT}/{name}": (f"{_CLIENT}/{name}", "text/javascript") for name in modules}
-    return [_route(path, *file) for path, file in (_FILES | parts).items()]
+    modules = {
+        folder: sorted(
+            f"{folder}/{each.name}"
+            for each in (_STATIC / folder).iterdir()
+            if each.name.endswith(".js")
+        )
+        for folder in _FOLDERS
+    }
+    scripts = {f"/{name}": (name, "text/javascript") for some in modules.values() for name in some}
+    packed = client_package({name: _content(name) for name in (*_CLIENT_FILES, *modules["client"])})
+    files = _FILES | scripts
+    return [
+        *(_route(path, _content(name), media_type) for path, (name, media_type) in files.items()),
+        _route("/client.tgz", packed, "application/gzip"),
+    ]
 
 
-def _route(path: str, name: str, media_type: str) -> Route:
-    content = (_STATIC / name).read_bytes()
+def _content(name: str) -> bytes:
+    return (_STATIC / name).read_bytes()
 
+
+def _route(path: str, content: bytes, media_type: str) -> Route:
     async def serve(_request: Request) -> Response:
         return Response(content, media_type=media_type, headers=_HEADERS)
 

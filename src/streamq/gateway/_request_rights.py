@@ -195,10 +195,10 @@ class Search:
             return self.rights
         return await self._request_rights.on_found(stream)
 
-    async def permitted(
-        self, action: Action, streams: Iterable[StreamId]
-    ) -> AsyncGenerator[StreamId, None]:
-        """Yield those of some streams with which the request may do something, in their order.
+    async def each(
+        self, streams: Iterable[StreamId]
+    ) -> AsyncGenerator[tuple[StreamId, Rights], None]:
+        """Yield some streams in their order, each with what the request may do with it.
 
         Raises:
             AuthorizeTimeoutError: The application took too long for all together.
@@ -206,16 +206,13 @@ class Search:
         """
         if self._authorizer is None:
             for stream in streams:
-                if self.rights.allow(action, stream):
-                    yield stream
+                yield stream, self.rights
             return
         found = list(streams)
         async with contextlib.aclosing(self._request_rights.on_each_found(found)) as answers:
             remaining = iter(found)
             async for rights in answers:
-                stream = next(remaining)
-                if rights.allow(action, stream):
-                    yield stream
+                yield next(remaining), rights
 
 
 def united(streams: Sequence[StreamId], answers: Sequence[Rights], tenant: str) -> Rights:

@@ -52,6 +52,8 @@ export interface ReadOptions {
   patienceSeconds?: number;
   /** Called when a connection is open, and when it is lost. */
   onConnection?: (now: Connection) => void;
+  /** Called with the text of an event that is no JSON, which is then left out; else that is an error. */
+  onUnreadable?: (text: string) => void;
 }
 
 export type Start =

@@ -56,7 +56,7 @@ export async function* readFrames(http, request, options) {
     if (!asked) return;
     let problem = null, isOrderly = false, opened = null;
     try {
-      for await (const frame of readResponse(http, asked, signal, restart)) {
+      for await (const frame of readResponse(http, asked, options, restart)) {
         if (frame.isOpen) {
           refusals = 0;
           opened = performance.now();
@@ -107,7 +107,7 @@ export async function* readFrames(http, request, options) {
 const ENDED = Symbol("the answer was 204");
 
 // Yields {isOpen} and then the frames of one response, with what they contain.
-async function* readResponse(http, { url, method, body }, signal, restart) {
+async function* readResponse(http, { url, method, body }, { signal, onUnreadable }, restart) {
   const own = linked(signal);
   const stop = () => own.abort(restart.reason);
   restart.addEventListener("abort", stop);
@@ -135,7 +135,7 @@ async function* readResponse(http, { url, method, body }, signal, restart) {
       watchdog.rest(); // while the program that reads is busy, nothing is expected
       if (done) return;
       for (const frame of frames.push(decoder.decode(value, { stream: true }))) {
-        frame.event = frame.data === undefined ? null : eventOf(frame.data, http.integers);
+        frame.event = frame.data === undefined ? null : eventOf(frame.data, http.integers, onUnreadable);
         frame.token = token;
         if (frame.name === "token") {
           stopRenewal();
@@ -159,10 +159,14 @@ async function* readResponse(http, { url, method, body }, signal, restart) {
   }
 }
 
-function eventOf(text, integers) {
+function eventOf(text, integers, onUnreadable) {
   try {
     return complete(parse(text, integers));
   } catch (cause) {
+    if (onUnreadable) { // one event that cannot be read must not hide the others
+      onUnreadable(text);
+      return null;
+    }
     throw new GatewayError("bad_response", "an event is no JSON", { cause });
   }
 }
