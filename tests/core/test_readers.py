@@ -318,6 +318,21 @@ async def test_stream_that_was_removed_is_not_found_again(
         assert [shown(await anext(readers)) for _ in range(2)] == [("p/2", StreamFound), ("p/2", 2)]
 
 
+async def test_named_stream_that_was_removed_is_not_found_by_a_prefix(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """It makes no difference how a stream came that a user does not want any more."""
+    await write_on(queue, settings, "p/1", 1)
+    async with open_readers(
+        ["p/1"], prefixes=["p/"], list_seconds=0.01, queue=queue, settings=settings
+    ) as readers:
+        assert shown(await anext(readers)) == ("p/1", 1), "it needs no announcement"
+        await readers.remove("p/1")
+        await write_on(queue, settings, "p/2", 2)
+        assert shown(await anext(readers)) == ("p/2", StreamFound)
+        assert [each.name for each in readers.streams] == ["p/2"]
+
+
 async def test_new_stream_of_a_prefix_is_read_whole_whatever_was_asked(
     queue: ChunkQueue, settings: Settings
 ) -> None:

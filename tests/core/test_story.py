@@ -149,6 +149,7 @@ async def test_story_beyond_its_bound_is_an_error_not_a_part(
     with pytest.raises(StoryTooLargeError, match=r"10,000 bytes.*max_bytes"):
         await read_story("s", queue=queue, settings=settings, max_bytes=10_000)
     assert len((await read_story("s", queue=queue, settings=settings, max_bytes=11_000)).text)
+    await write(queue, settings, *["x"] * 3_000)
     await write(queue, settings, "short")
     story = await read_story("s", queue=queue, settings=settings, max_bytes=200)
     assert story.text == "short", "an attempt that was voided takes no part of the bound"

@@ -39,6 +39,7 @@ SCOPE = (403, "insufficient_scope")
 ABSENT = (404, "stream_not_found")
 NO_ROUTE = (404, "not_found")
 BAD = (400, "bad_request")
+CURSOR = (409, "cursor")
 ORIGIN = (403, "origin_not_allowed")
 SITE = (403, "cross_site")
 HOST = (421, "host_not_allowed")
@@ -86,7 +87,7 @@ def _by_every_route(
     what: str, name: str, prefix: str = "", headers: Headers = MINE
 ) -> list[Attack]:
     return [
-        Attack(f"{what}: {request.partition(' ')[0]} {path}", request, ABSENT, headers)
+        Attack(f"{what}: {method} {path}", request, answer, headers)
         for method, path in (
             ("GET", "/events/NAME"),
             ("GET", "/events/NAME?from=tail"),
@@ -94,12 +95,16 @@ def _by_every_route(
             ("GET", "/events/NAME?after=9999"),
             ("GET", "/streams/NAME/events"),
             ("GET", "/story/NAME"),
+            ("GET", "/records/NAME"),
+            ("GET", "/records/NAME?follow=false"),
+            ("GET", "/records/NAME?last=4"),
             ("GET", "/streams/NAME"),
             ("DELETE", "/streams/NAME"),
             ("POST", "/ticket/NAME"),
             ("POST", "/cancel/NAME"),
         )
         for request in (f"{method} {prefix}{path.replace('NAME', name)}",)
+        for answer in (NOTHING if path.endswith("follow=false") else ABSENT,)
     ]
 
 
@@ -109,6 +114,8 @@ ATTACKS: dict[str, list[Attack]] = {
         Attack("read by the former route", "GET /streams/mine/events", REQUIRED),
         Attack("read below the tenant", "GET /t/default/events/mine", REQUIRED),
         Attack("read what is stored", "GET /story/mine", REQUIRED),
+        Attack("read records", "GET /records/mine", REQUIRED),
+        Attack("ask whose streams they are", "GET /records", REQUIRED),
         Attack("ask where a stream stands", "GET /streams/mine", REQUIRED),
         Attack("list", "GET /streams", REQUIRED),
         Attack("list a tenant", "GET /t/other/streams", REQUIRED),
@@ -176,6 +183,20 @@ ATTACKS: dict[str, list[Attack]] = {
         Attack("in a header", "GET /events/theirs", ABSENT, {**MINE, "X-Tenant": "other"}),
         Attack("as a parameter", "GET /events/theirs?tenant=other", ABSENT, MINE),
     ],
+    "A position that no backend has returned": [
+        Attack("a word", "GET /records/mine?after=x", CURSOR, MINE),
+        Attack("a number too large", f"GET /records/mine?after={2**64}-0", CURSOR, MINE),
+        Attack("negative", "GET /records/mine?after=-1--1", CURSOR, MINE),
+        Attack("an endless one", f"GET /records/mine?after={_LONG}", CURSOR, MINE),
+        Attack("a NUL", "GET /records/mine?after=%00", CURSOR, MINE),
+        Attack("a line break", "GET /records/mine?after=1-1%0A", CURSOR, MINE),
+        Attack("other digits", "GET /records/mine?after=%D9%A1-%D9%A1", CURSOR, MINE),
+        Attack("a cursor", "GET /records/mine?after=AaZ8&follow=false", CURSOR, MINE),
+        Attack("of a stream of others", "GET /records/theirs?after=1-1", ABSENT, MINE),
+        Attack("more records than an answer has", "GET /records/mine?last=99999", BAD, MINE),
+        Attack("less than none", "GET /records/mine?last=-1", BAD, MINE),
+        Attack("another word for following", "GET /records/mine?follow=1", BAD, MINE),
+    ],
     "A right that the token lacks": [
         Attack("delete", "DELETE /streams/mine", SCOPE, MINE),
         Attack("cancel", "POST /cancel/mine", SCOPE, MINE),
@@ -188,6 +209,8 @@ ATTACKS: dict[str, list[Attack]] = {
         ),
         Attack("read with a token to describe", "GET /events/mine", SCOPE, DESCRIBES),
         Attack("the story with one", "GET /story/mine", SCOPE, DESCRIBES),
+        Attack("records with one", "GET /records/mine", SCOPE, DESCRIBES),
+        Attack("the newest records with one", "GET /records/mine?last=4", SCOPE, DESCRIBES),
         Attack("a ticket with one", "POST /ticket/mine", SCOPE, DESCRIBES),
         Attack("list with one", "GET /streams", SCOPE, DESCRIBES),
         Attack(
@@ -326,6 +349,7 @@ ATTACKS: dict[str, list[Attack]] = {
         Attack("for a stream below its own", "GET /events/mine%2F1?ticket=<ticket>", ABSENT),
         Attack("for another tenant", "GET /t/other/events/mine?ticket=<ticket>", ABSENT),
         Attack("for the story", "GET /story/mine?ticket=<ticket>", INVALID),
+        Attack("for records", "GET /records/mine?ticket=<ticket>", INVALID),
         Attack("for the status", "GET /streams/mine?ticket=<ticket>", INVALID),
         Attack("for a list", "GET /streams?ticket=<ticket>", INVALID),
         Attack("that deletes", "DELETE /streams/mine?ticket=<ticket>", INVALID),
@@ -370,6 +394,19 @@ ATTACKS: dict[str, list[Attack]] = {
         Attack("a list of others' streams", "GET /streams?prefix=theirs", NOTHING, ADA),
         Attack("a list of another tenant", "GET /t/other/streams", NOTHING, ADA),
         Attack("a list by somebody else", "GET /streams", SCOPE),
+        Attack("which backend this is, by somebody else", "GET /records", SCOPE),
+        Attack("many streams of others", "GET /events?stream=theirs&stream=mine2", ABSENT, ADA),
+        Attack("the same by POST", "POST /events", ABSENT, ADA, '{"streams": ["theirs"]}'),
+        Attack("many streams by somebody else", "POST /events", ABSENT, {}, _MINE_BODY),
+        Attack(
+            "others among many streams",
+            "GET /events?stream=mine&stream=theirs&from=tail",
+            REPORTED,
+            ADA,
+        ),
+        Attack("many of another tenant", "GET /t/other/events?stream=mine", ABSENT, ADA),
+        Attack("a prefix of others", "GET /events?prefix=theirs", LEFT_OUT, ADA),
+        Attack("a prefix by somebody else", "GET /events?prefix=mine", SCOPE),
         Attack("a token that nobody verifies", "GET /events/theirs", ABSENT, {**ADA, **MINE}),
         Attack("delete", "DELETE /streams/mine", SCOPE, ADA),
         Attack("cancel", "POST /cancel/mine", SCOPE, ADA),

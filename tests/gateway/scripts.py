@@ -123,5 +123,10 @@ async def answering(answer: _Answer) -> AsyncIterator[str]:
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         await stack.enter_async_context(server)
-        stack.callback(lambda: [each.close() for each in list(open_ones)])
+        stack.callback(_close, open_ones)
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def _close(writers: set[asyncio.StreamWriter]) -> None:
+    for each in list(writers):
+        each.close()

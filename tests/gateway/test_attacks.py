@@ -124,7 +124,7 @@ async def by_application(
 
     changed = settings.model_copy(update={"token_key": None, "token_issuers": None})
     async with AsyncExitStack() as stack:
-        yield await Serve(stack, queue, changed)(authorize=authorize)
+        yield await Serve(stack, queue, changed)(authorize=authorize, max_age_seconds=0.5)
 
 
 @pytest.mark.parametrize("theme", ATTACKS)
@@ -167,7 +167,8 @@ async def _try(attack: Attack, served: Served, given: dict[str, str]) -> tuple[i
         assert codes or '"stream":' not in answer.text, attack.what
         return answer.status_code, codes[0] if codes else "nothing of it"
     if answer.status_code == 200:
-        assert answer.json() == {"streams": [], "is_complete": True}, attack.what
+        empty = ({"streams": [], "is_complete": True}, {"records": []})
+        assert answer.json() in empty, attack.what
         return 200, "an empty list"
     return answer.status_code, answer.json()["error"]
 

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,11 +22,19 @@ from httpx_sse import aconnect_sse
 from pydantic import SecretStr
 from starlette.requests import Request
 
-from streamq import ConfigurationError, Settings, load_settings, open_writer
-from streamq.access import Grant, mint_token, new_secret, permit
+from streamq import (
+    Chunk,
+    ConfigurationError,
+    Settings,
+    load_settings,
+    open_reader,
+    open_writer,
+)
+from streamq.access import Action, Grant, mint_token, new_secret, permit
 from streamq.driver import StreamId
 from streamq.gateway import Authorize, GatewayOptions, create_app, token_rights
 from streamq.gateway import serve as serve_app
+from streamq.gateway._request_rights import rights_of_request
 
 from .served import WatchedQueue, eventually
 
@@ -416,6 +425,21 @@ async def test_an_application_with_tenants_names_those_that_cancel(
     assert seen(await client.post(f"/cancel/{name}")) == (503, "temporal_unavailable")
 
 
+async def test_yes_to_one_stream_is_no_right_on_another(queue: WatchedQueue) -> None:
+    """Whoever writes another handler cannot use an answer for what was not asked."""
+    app = create_app(queue, OPEN, authorize=lambda *_: True)
+    request = Request({"type": "http", "method": "GET", "headers": [], "app": app})
+    request_rights = await rights_of_request(request)
+    stream, rights = await request_rights.on("a")
+    assert rights.allow(Action.READ, stream)
+    assert not rights.know(StreamId("default", "b"))
+    assert not rights.allow(Action.LIST, StreamId("default", "a/b"))
+    search = await request_rights.search()
+    assert search.rights.allow(Action.LIST, stream)
+    assert not search.rights.allow(Action.READ, stream)
+    assert (await search.on(stream)).allow(Action.READ, stream)
+
+
 async def test_a_connection_ends_with_the_permission(start: Start, queue: WatchedQueue) -> None:
     """A session that ends must not leave a stream open that was begun in it."""
     ends: list[float] = []
@@ -616,6 +640,45 @@ async def test_a_function_that_fails_opens_nothing(
             assert "test_authorize.py" in caplog.text
         else:
             assert "returns True, False, permissions" in record.getMessage()
+
+
+async def test_a_python_reader_brings_the_applications_own_tokens(
+    start: Start, queue: WatchedQueue
+) -> None:
+    """They are as good as ours: refused ones and ones that end are renewed, and nothing is lost."""
+    ends: dict[str, float] = {}
+
+    def authorize(request: Request, _stream: StreamId | None) -> Grant:
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if token == "token-0" or ends.get(token, math.inf) < time.time():
+            raise HTTPException(401, "log in again")
+        ends.setdefault(token, time.time() + 0.5)
+        return Grant([permit("read", prefix="chats")], expires_at=ends[token], tenant="acme")
+
+    given: list[str] = []
+
+    def token() -> str:
+        given.append(f"token-{len(given)}")
+        return given[-1]
+
+    client = await start(authorize)
+    acme = OPEN.model_copy(update={"tenant": "acme"})
+    async with open_writer("chats/1", queue=queue, settings=acme) as writer:
+        await writer.send_chunk(0)
+        await writer.flush()
+        values = []
+        url = f"{client.base_url}/events/chats/1"
+        async with open_reader(url, token=token, settings=OPEN) as reader, asyncio.timeout(20):
+            async for event in reader:
+                assert isinstance(event, Chunk)
+                values.append(event.value)
+                if len(values) == 4:
+                    break
+                await eventually(lambda: ends[given[-1]] < time.time())
+                await writer.send_chunk(len(values))
+                await writer.flush()
+    assert values == [0, 1, 2, 3]
+    assert len(given) >= 4
 
 
 async def test_other_routes_are_not_affected(start: Start) -> None:

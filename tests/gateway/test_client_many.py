@@ -101,6 +101,64 @@ async def test_streams_come_and_go_while_the_others_are_read(
     await eventually(lambda: served.gateway.statistics().connections == 0)
 
 
+async def test_streams_of_a_prefix_are_found_and_resumed(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """A page of a workflow shows topics that it did not know when it was opened."""
+    await fill(queue, "chat-7/old", 1)
+    await fill(queue, "chat-70", 1)
+    served = await start(max_age_seconds=0.5, retry_seconds=0.01)
+    script = """
+    const control = new AbortController(), { signal } = control;
+    const options = { prefixes: ["chat-7/"], signal, wait: 60 };
+    const events = new Gateway(given.url).events(["a"], options);
+    hear().then(() => control.abort());
+    try {
+      for await (const { event, stream, state, value } of events) {
+        if (event === "stream") say(stream, state);
+        else say(stream, value ?? event);
+      }
+    } catch ({ name }) {
+      say(name);
+    }
+    """
+    async with AsyncExitStack() as stack:
+        live = await stack.enter_async_context(open_writer("chat-7/live", queue=queue))
+        await live.send_chunk("one")
+        await live.flush()
+        running = await stack.enter_async_context(
+            running_script(tmp_path, script, url=served.server.url)
+        )
+        first = [await running.line() for _ in range(6)]
+        assert sorted(map(tuple, first)) == [
+            ("a", "ABSENT"),
+            ("chat-7/live", "OPEN"),
+            ("chat-7/live", "one"),
+            ("chat-7/old", "0 "),
+            ("chat-7/old", "OPEN"),
+            ("chat-7/old", "end"),
+        ]
+        await eventually(lambda: served.gateway.statistics().connections == 0)
+        await live.send_chunk("two")
+        while (line := await running.line())[1] in ("OPEN", "ABSENT"):
+            pass  # each connection says what it reads
+        assert line == ["chat-7/live", "two"]
+        await fill(queue, "chat-7/new", 1)
+        await fill(queue, "a", 1)
+        more: list[list[str]] = []
+        while len(more) < 4:
+            line = await running.line()
+            more += [line] if line[1] in ("0 ", "end") else []
+        assert sorted(map(tuple, more)) == [
+            ("a", "0 "),
+            ("a", "end"),
+            ("chat-7/new", "0 "),
+            ("chat-7/new", "end"),
+        ]
+        running.tell("enough")
+        assert (await running.rest())[-1] == "AbortError"
+
+
 async def test_an_error_of_one_stream_leaves_the_others(
     start: Serve, queue: WatchedQueue, tmp_path: Path
 ) -> None:
@@ -257,6 +315,10 @@ async def test_a_reader_that_comes_back_late_does_not_mix_two_streams(
       return seen;
     };
     say(await Promise.all([follow({ after: places[1] }), follow()]));
+    const ids = [];
+    for await (const { id } of gateway.events("s")) ids.push(id);
+    say(await Promise.all([follow({ after: ids.at(-1) }), follow({ after: ids.at(-2) })]));
+    say(await follow({ after: ids.at(-1) }));
     """
     async with running_script(tmp_path, script, url=served.server.url) as running:
         assert await running.line() == ["1@5", "2@5"]
@@ -265,4 +327,8 @@ async def test_a_reader_that_comes_back_late_does_not_mix_two_streams(
             for text in ("new 1", "new 2", "new 3"):
                 await again.send_chunk(text)
         running.tell("again")
-        assert await running.rest() == [[["cursor"], ["new 1", "new 2", "new 3", "end"]]]
+        assert await running.rest() == [
+            [["cursor"], ["new 1", "new 2", "new 3", "end"]],
+            [[], ["end"]],
+            [],
+        ]

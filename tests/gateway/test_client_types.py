@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 import shutil
+import tarfile
 from pathlib import Path
 
 from tests.programs import missing, program
 
 from .scripts import STATIC, said
+from .served import Serve
 from .test_client_browser import REACT_HOOK
 
 USAGE = Path(__file__).with_name("client_usage.ts")
@@ -74,3 +77,27 @@ def _members(declared: str, name: str) -> list[str]:
     body = declared.split(f"export {name}")[1].split("\n}\n")[0]
     found = re.findall(r"^  (?:readonly )?(\w+)(?=[(<:?])", body, re.M)
     return [each for each in found if each != "constructor"]
+
+
+async def test_the_client_is_installed_from_the_gateway(start: Serve, tmp_path: Path) -> None:
+    """Bundlers want a package; it has the files that are served, and their types."""
+    served = await start()
+    packed = (await served.get("/client.tgz")).content
+    again = (await (await start()).get("/client.tgz")).content
+    assert again == packed  # npm keeps a checksum
+    folder = tmp_path / "node_modules"
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        names = archive.getnames()
+        archive.extractall(folder, filter="data")
+    (folder / "package").rename(folder / "streamq-client")
+    for name in names:
+        content = (folder / "streamq-client" / name.removeprefix("package/")).read_bytes()
+        path = name.removeprefix("package")
+        if path != "/package.json":
+            answer = await served.get(path)
+            assert answer.content == content == (STATIC / path[1:]).read_bytes()
+    script = """
+    const { Gateway: Installed } = await import("streamq-client");
+    say((await new Installed(given.url).list()).streams);
+    """
+    assert await said(tmp_path, script, url=served.server.url) == [[]]

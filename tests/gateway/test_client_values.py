@@ -50,26 +50,28 @@ async def test_long_integers_are_not_rounded(tmp_path: Path) -> None:
     assert found[2] == f"{'9' * 20}n"
 
 
+def payload(encoding: bytes, data: bytes) -> bytes:
+    metadata = {"encoding": encoding, "messageType": b"acme.Order"}
+    return Payload(metadata=metadata, data=data).SerializeToString()
+
+
 async def test_every_form_of_a_value_arrives(
     start: Serve, queue: WatchedQueue, tmp_path: Path
 ) -> None:
     """Bytes as bytes, numbers that JSON lacks as numbers, and what nobody decodes as it is."""
     served = await start()
-    payload = Payload(metadata={"encoding": b"binary/protobuf", "messageType": b"acme.Order"})
-    payload.data = b"\x0a\x01x"
     lossy = b'{"a~b":{"c/d":[NaN,-Infinity]},"__proto__":{"x":Infinity}}'
     stored = [
         (Encoding.TEXT, "ü🌊\u2028".encode()),
         (Encoding.BYTES, b"\xff\x00" + "ü".encode()[:1]),
         (Encoding.BYTES, "ü".encode()[1:]),
-        (Encoding.PAYLOAD, Payload(metadata={"encoding": b"json/plain"}, data=lossy)),
-        (Encoding.PAYLOAD, Payload(metadata={"encoding": b"json/plain"}, data=b"NaN")),
-        (Encoding.PAYLOAD, payload),
+        (Encoding.PAYLOAD, payload(b"json/plain", lossy)),
+        (Encoding.PAYLOAD, payload(b"json/plain", b"NaN")),
+        (Encoding.PAYLOAD, payload(b"binary/protobuf", b"\x0a\x01x")),
     ]
     async with open_writer("s", queue=queue, serializer=AsStored()) as writer:
         for encoding, data in stored:
-            is_payload = isinstance(data, Payload)
-            await writer.send_chunk((encoding, data.SerializeToString() if is_payload else data))
+            await writer.send_chunk((encoding, data))
     script = """
     const { text, values, chunks, state, seal, after } = await new Gateway(given.url).story("s");
     const fields = ({ value, bytes, undecoded }) => ({ value, bytes, undecoded });

@@ -11,6 +11,7 @@ from httpx_sse import ServerSentEvent
 
 from streamq import OnRetry, StreamWriter, open_writer
 from streamq.driver import Entry, StreamId
+from streamq.gateway._places import EventPlace
 from streamq.records._wire import MAX_EPOCH, Record, RecordKind
 
 from .served import Serve, WatchedQueue, eventually
@@ -18,10 +19,12 @@ from .served import Serve, WatchedQueue, eventually
 STREAM = StreamId("default", "a")
 
 
-async def attempt(queue: WatchedQueue, *values: object, resumes: bool = False) -> StreamWriter:
+async def attempt(
+    queue: WatchedQueue, *values: object, resumes: bool = False, name: str = "a"
+) -> StreamWriter:
     """Write an attempt and leave the stream open."""
     on_retry = OnRetry.RESUME if resumes else OnRetry.RESTART
-    writer = await open_writer("a", queue=queue, on_retry=on_retry)
+    writer = await open_writer(name, queue=queue, on_retry=on_retry)
     for value in values:
         await writer.send_chunk(value)
     await writer.flush()
@@ -126,6 +129,54 @@ async def test_long_stream_is_searched_in_pages_and_once(start: Serve, queue: Wa
     assert queue.records_read - before < 40
 
 
+async def test_what_was_searched_is_not_searched_again(start: Serve, queue: WatchedQueue) -> None:
+    """Also where no page is kept, the next client does not read the void attempt."""
+    await attempt(queue, *("x" * 2_000 for _ in range(500)))
+    await attempt(queue, "short")
+    served = await start(pages_bytes=1)
+    for most in (1_000, 10, 10):
+        before = queue.records_read
+        async with served.events("a", "attempts=last") as source:
+            assert shown([await anext(source.aiter_sse())]) == ["short"]
+        assert queue.records_read - before <= most
+
+
+async def test_reset_that_was_seen_live_is_not_searched_for(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """A stream that is watched for days has been read already."""
+    served = await start(ring_bytes=10_000, pages_bytes=1)
+    await attempt(queue, "a")
+    await attempt(queue, "b")
+    async with served.events("a", "attempts=last") as source:
+        events = source.aiter_sse()
+        assert shown([await anext(events)]) == ["b"]
+        await attempt(queue, *("x" * 2_000 for _ in range(100)), "y", resumes=True)
+        await attempt(queue, "c")
+        while shown([await anext(events)]) != ["c"]:
+            pass
+        before = queue.records_read
+        async with served.events("a", "attempts=last") as late:
+            assert shown([await anext(late.aiter_sse())]) == ["c"]
+        assert queue.records_read == before
+
+
+async def test_only_resets_up_to_a_moment_count_for_it(start: Serve, queue: WatchedQueue) -> None:
+    """The text of a story is that of the moment which its headers state."""
+    for value in ("a", "b", "c"):
+        writer = await attempt(queue, value)
+    await writer.finish()
+    gateway = (await start()).gateway
+    # Events: a, reset, b, reset, c, end.
+    for until, first in ((1, 1), (2, 3), (3, 3), (4, 5), (6, 5)):
+        follower = await gateway.follow(STREAM, EventPlace(0), last_attempt=True, until=until)
+        assert follower is not None
+        while not (data := await follower.read(1.0)):
+            pass
+        gateway.leave(follower)
+        assert int(data.split(b"@")[0].removeprefix(b"id: ")) == first, until
+
+
 async def test_stream_of_one_attempt_is_not_searched(start: Serve, queue: WatchedQueue) -> None:
     """Most streams have one: for them the option costs nothing."""
     writer = await attempt(queue, *range(5))
@@ -158,6 +209,28 @@ async def test_awaited_stream_is_sent_whole(start: Serve, queue: WatchedQueue) -
         await writer.finish()
         events = [event async for event in source.aiter_sse()]
     assert shown(events) == ["a", "end"]
+
+
+async def test_many_streams_on_one_connection_have_the_option(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """A chat that loads late shows all its answers, and none of what failed before them."""
+    for name in ("a", "b"):
+        await attempt(queue, "void", name=name)
+        writer = await attempt(queue, f"of {name}", name=name)
+        await writer.finish()
+    served = await start()
+    got = await served.get("/events?stream=a&stream=b&attempts=last")
+    posted = await served.client.post("/events", json={"streams": ["a", "b"], "attempts": "last"})
+    for answer in (got, posted):
+        assert "of a" in answer.text
+        assert "of b" in answer.text
+        assert "void" not in answer.text
+        assert "reset" not in answer.text
+    both = await served.client.post("/events", json={"streams": ["a", "b"]})
+    assert both.text.count("void") == 2
+    wrong = await served.client.post("/events", json={"streams": ["a"], "attempts": 1})
+    assert (wrong.status_code, wrong.json()["error"]) == (400, "bad_request")
 
 
 async def test_option_that_is_neither_is_refused(start: Serve, queue: WatchedQueue) -> None:

@@ -1,4 +1,4 @@
-"""Who may read which streams of a connection of many, and how long."""
+"""Rights on a connection of many streams: whose streams are read, by which requests, how long."""
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ BAD_ADDRESSES = {
     "half of an id": (f"/events?stream=a&after={TOKEN[:-3]}", "begins with 'm1.'"),
     "two places": (f"/events?stream=a&after={TOKEN}&last_event_id={TOKEN}", "exclude each other"),
     "from elsewhere": ("/events?stream=a&from=middle", "'beginning', 'last' or 'tail'"),
+    "which attempts": ("/events?stream=a&attempts=first", "'all' or 'last'"),
     "no number to wait": ("/events?stream=a&wait=soon", "0 to 300"),
     "an endless wait": ("/events?stream=a&wait=301", "0 to 300"),
 }
@@ -67,6 +68,7 @@ BAD_BODIES: dict[str, tuple[Any, str]] = {
     "a place of many": ({"streams": ["a"], "after": {"a": TOKEN}}, "after['a'] is"),
     "from a number": ({"streams": ["a"], "from": 3}, "'beginning', 'last' or 'tail'"),
     "from a list": ({"streams": ["a"], "from": ["tail"]}, "'beginning', 'last' or 'tail'"),
+    "which attempts": ({"streams": ["a"], "attempts": 1}, "'all' or 'last'"),
     "an endless wait": ({"streams": ["a"], "wait": 1e9}, "0 to 300"),
     "no wait": ({"streams": ["a"], "wait": True}, "0 to 300"),
     "a negative wait": ({"streams": ["a"], "wait": -1}, "0 to 300"),

@@ -357,6 +357,26 @@ async def test_a_client_that_is_cut_off_before_the_first_event_does_not_begin_at
     assert (reader.values["a"], reader.values["b"]) == (expected, expected)
 
 
+@pytest.mark.parametrize("method", ["get", "post"])
+async def test_attempts_that_are_void_are_left_out_of_each_stream(
+    start: Serve, queue: WatchedQueue, method: str
+) -> None:
+    """A page that is loaded late shows the answers, and not what was taken back."""
+    for name in ("a", "b"):
+        first = await open_writer(name, queue=queue)
+        await first.send_chunk("void")
+        await first.aclose()
+        async with open_writer(name, queue=queue) as writer:
+            await writer.send_chunk("good")
+    served = await start()
+    reader = Reader(served)
+    path = address("a", "b") + "&attempts=last"
+    body = {"streams": ["a", "b"], "attempts": "last"}
+    async with reader.get(path) if method == "get" else reader.post(body) as source:
+        await reader.read(source)
+    assert reader.values == {"a": ["good"], "b": ["good"]}
+
+
 async def test_a_place_of_an_earlier_stream_of_the_same_name_is_refused(
     start: Serve, queue: WatchedQueue
 ) -> None:

@@ -53,6 +53,7 @@ def create_app(
       the ``Last-Event-ID`` header, else ``?after=ID`` (or ``?last_event_id=``), else
       ``?from=beginning`` (default), ``?from=last`` (the latest value, and then what is live) or
       ``?from=tail``. ``?wait=SECONDS`` (up to 300) accepts a stream that does not exist yet.
+    * ``GET /events?stream=&prefix=``, ``POST /events``: many streams on one connection.
     * ``GET /story/{name}``: what is stored until now, as JSON, in pages (``?after=ID``).
     * ``GET /streams/{name}``: the status of a stream; ``DELETE`` deletes it. Names are
       percent-encoded; a slash need not be, unless clients or proxies would resolve it

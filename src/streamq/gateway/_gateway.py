@@ -24,7 +24,7 @@ from streamq.reading._tail import read_latest
 from ._authority import Authority
 from ._catch_up import CatchUp
 from ._client_bounds import ClientBounds
-from ._clients import Client, Clients, Hold
+from ._clients import Client, Clients
 from ._descriptors import room_for_connections
 from ._failure_log import FailureLog
 from ._follower import Follower
@@ -106,9 +106,10 @@ class Gateway:
         """Knows what people see of streams beside their events."""
         self.prefixes = PrefixWatchers(self.questions, options, self.own)
         """Looks for the streams of prefixes."""
-        self._bounds = ClientBounds(options, lambda: self.max_connections, self.quotas)
+        self.bounds = ClientBounds(options, lambda: self.max_connections, self.quotas)
+        """Counts what clients hold."""
         self.records = Records(
-            self._queues, self.questions, self._catch_up, self._bounds, self.brief_settings, options
+            self._queues, self.questions, self._catch_up, self.bounds, self.brief_settings, options
         )
         """Follows stored records for clients that decode them by themselves."""
 
@@ -131,7 +132,7 @@ class Gateway:
         return GatewayStatistics(
             streams=len(self._hubs),
             connections=len(self._connections),
-            waiting=self._bounds.awaited.held,
+            waiting=self.bounds.awaited.held,
             lingering=self._hubs.lingering,
             page_reads=catch_up.turns.taken,
             page_waits=catch_up.turns.waiting,
@@ -253,14 +254,6 @@ class Gateway:
         finally:
             self._connections.discard(connection)
 
-    def hold_connection(self, client: Client) -> Hold:
-        """Count a connection of many streams among the open event streams.
-
-        Raises:
-            StreamqError: As for :meth:`follow`: there are too many.
-        """
-        return self._bounds.connections.take(client)
-
     async def follow(
         self,
         stream: StreamId,
@@ -284,8 +277,7 @@ class Gateway:
             client: The client, from :meth:`client_of`.
             last_attempt: Whether attempts that a reset has voided are left out.
             until: Only resets up to this event count for that; by default all that are known.
-            is_one_of_many: Whether its connection has other streams and is counted by itself, see
-                :meth:`hold_connection`.
+            is_one_of_many: Whether its connection has other streams, and was counted by itself.
 
         Returns:
             A follower, or ``None`` if the client already has the end of the stream.
@@ -303,7 +295,7 @@ class Gateway:
         Cancellation: leaves nothing behind.
         """
         held = ExitStack()
-        bound = self._bounds.shared if is_one_of_many else self._bounds.connections
+        bound = self.bounds.shared if is_one_of_many else self.bounds.connections
         held.callback(bound.take(client).release)
         waiting = latest = None
         # A named place is replaced below, since no hub knows it by itself.
@@ -327,7 +319,7 @@ class Gateway:
             if not hub.has_appeared:
                 if begin.offset or not may_be_missing:
                     raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
-                waiting = self._bounds.awaited.take(client)
+                waiting = self.bounds.awaited.take(client)
             if isinstance(after, EventPlace):  # a named place may be newer than the hub knows
                 hub.check_life(after)
                 hub.check_offset(after.offset)
@@ -341,10 +333,8 @@ class Gateway:
             return None
         self._hubs.join(hub)
         parts = (hub, begin, latest, self._catch_up, client, held, waiting)
-        if last_attempt and isinstance(after, EventPlace):  # elsewhere nothing is void
-            follower: Follower = LastAttemptFollower(*parts, until=until)
-        else:
-            follower = Follower(*parts)
+        is_choosy = last_attempt and isinstance(after, EventPlace)  # elsewhere nothing is void
+        follower = LastAttemptFollower(*parts, until=until) if is_choosy else Follower(*parts)
         throttles = self.quotas.throttles(client)
         return ThrottledFollower(follower, throttles) if throttles else follower
 

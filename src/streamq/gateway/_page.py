@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ._client_package import client_package
+
 _FILES = {
     "/": ("page/page.html", "text/html"),
     "/page.css": ("page/page.css", "text/css"),
@@ -21,7 +23,9 @@ _FILES = {
     "/client.js": ("client.js", "text/javascript"),
     "/client.d.ts": ("client.d.ts", "application/typescript"),
 }
-_MODULES = ("client", "page")
+_CLIENT = "client"
+_CLIENT_FILES = ("client.js", "client.d.ts")
+_PAGE = "page"
 _STATIC = resources.files(__package__) / "static"
 _HEADERS = {
     "Cache-Control": "no-cache",
@@ -37,18 +41,27 @@ _HEADERS = {
 
 def page_routes() -> list[Route]:
     """Return the routes of the files, whose links are relative so that they can be mounted."""
-    parts = {
-        f"/{folder}/{each.name}": (f"{folder}/{each.name}", "text/javascript")
-        for folder in _MODULES
-        for each in (_STATIC / folder).iterdir()
-        if each.name.endswith(".js")
-    }
-    return [_route(path, *file) for path, file in (_FILES | parts).items()]
+    modules = _modules(_CLIENT)
+    scripts = [*modules, *_modules(_PAGE)]
+    files = _FILES | {f"/{name}": (name, "text/javascript") for name in scripts}
+    packed = client_package({name: _content(name) for name in (*_CLIENT_FILES, *modules)})
+    return [
+        *(_route(path, _content(name), media_type) for path, (name, media_type) in files.items()),
+        _route("/client.tgz", packed, "application/gzip"),
+    ]
 
 
-def _route(path: str, name: str, media_type: str) -> Route:
-    content = (_STATIC / name).read_bytes()
+def _modules(folder: str) -> list[str]:
+    """Return the names of the scripts of a folder."""
+    names = (each.name for each in (_STATIC / folder).iterdir())
+    return sorted(f"{folder}/{name}" for name in names if name.endswith(".js"))
 
+
+def _content(name: str) -> bytes:
+    return (_STATIC / name).read_bytes()
+
+
+def _route(path: str, content: bytes, media_type: str) -> Route:
     async def serve(_request: Request) -> Response:
         return Response(content, media_type=media_type, headers=_HEADERS)
 

@@ -67,17 +67,19 @@ def start_place(request: Request) -> EventPlace | NamedPlace:
             )
 
 
-def attempts(request: Request) -> Literal["all", "last"]:
+def attempts(value: object) -> Literal["all", "last"]:
     """Return which attempts a request wants: all, or none that a stored reset has voided.
 
     Raises:
         BadRequestError: It says something else.
     """
-    match request.query_params.get("attempts", "all"):
-        case "all" | "last" as which:
-            return which
+    match value:
+        case "all":
+            return "all"
+        case "last":
+            return "last"
         case other:
-            raise BadRequestError(f"attempts is {other[:40]!r}; it can be 'all' or 'last'")
+            raise BadRequestError(f"attempts is {str(other)[:40]!r}; it can be 'all' or 'last'")
 
 
 def number(name: str, text: str, most: float) -> float:

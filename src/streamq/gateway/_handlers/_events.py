@@ -34,7 +34,7 @@ async def send_events(request: Request, asked: StreamId, rights: Rights) -> Resp
         after,
         may_be_missing=wait is not None,
         client=client,
-        last_attempt=attempts(request) == "last",
+        last_attempt=attempts(request.query_params.get("attempts", "all")) == "last",
     )
     try:
         follower = await follow_unless_gone(gateway, request.receive, follow)

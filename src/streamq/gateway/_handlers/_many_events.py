@@ -55,7 +55,7 @@ async def follow_many(
     rights = replace(rights, expires_at=min(ends, default=None))
     client = gateway.client_of(request.scope, rights)
     held = ExitStack()
-    held.callback(gateway.hold_connection(client).release)
+    held.callback(gateway.bounds.connections.take(client).release)
     response = ManyStreams(gateway, asked, streams, searches, client, rights, found, held)
     has_more = False
     try:

@@ -15,7 +15,7 @@ from streamq._events import StreamId
 from streamq.access import Action, Rights
 from streamq.calling import _calls as calling
 from streamq.driver import Stored, StreamInfo
-from streamq.gateway._authority import visible_stream
+from streamq.gateway._authority import refusal, visible_stream
 from streamq.gateway._clients import Client
 from streamq.gateway._error_responses import HEADERS, BadRequestError, TooLargeError
 from streamq.gateway._frames import to_json
@@ -46,6 +46,8 @@ async def send_backend(request: Request) -> Response:
     """Answer what the backend promises, and whose streams the request reads."""
     gateway = gateway_of(request)
     rights = await (await rights_of_request(request)).in_all()
+    if not any(map(rights.allow_some, Action)):
+        raise refusal(rights, "learn which backend this is")
     tenant = tenant_of(request, rights)
     async with gateway.questions.ask(gateway.client_of(request.scope, rights)) as queue:
         check_capabilities(queue, ["replay"])

@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from streamq._events import STREAM_NAME_BYTES
 from streamq.gateway._error_responses import BadRequestError
-from streamq.gateway._parameters import number
+from streamq.gateway._parameters import attempts, number
 from streamq.gateway._places import EventPlace, NamedPlace
 
 from ._places_token import KnownPlaces, NamedPlaces, PlacesToken
@@ -28,7 +28,7 @@ MOST_BY_POST = 1_000
 _MOST_PREFIXES = 16
 _MOST_WAIT_SECONDS = 300.0
 _MOST_BODY_BYTES = 1_048_576
-_FIELDS = ("streams", "prefixes", "from", "wait", "after")
+_FIELDS = ("streams", "prefixes", "from", "wait", "after", "attempts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ class Asked:
         prefixes: Beginnings of names.
         start: Where a stream begins in which the client has no place.
         wait_seconds: How long a named stream may take to appear; ``None`` if it has to exist.
+        last_attempt: Whether attempts that a stored reset has voided are left out.
         places: The places that the client has.
         comes_back: Whether it brought places, or the id of a connection that had none yet.
         token: The places that came as the id of an event, or a new one; ``None`` if events are to
@@ -63,6 +64,7 @@ class Asked:
     prefixes: tuple[str, ...]
     start: EventPlace | NamedPlace
     wait_seconds: float | None
+    last_attempt: bool
     places: KnownPlaces
     comes_back: bool
     token: PlacesToken | None
@@ -99,6 +101,7 @@ def asked_by_address(request: Request, among: Among | None = None) -> Asked:
         prefixes=_unique("prefix", among.prefixes if among else query.getlist("prefix")),
         start=_start(query.get("from", "beginning")),
         wait_seconds=None if wait is None else number("wait", wait, _MOST_WAIT_SECONDS),
+        last_attempt=attempts(query.get("attempts", "all")) == "last",
         places=token,
         comes_back=bool(header or given),
         token=token,
@@ -140,6 +143,7 @@ async def asked_by_body(request: Request, among: Among | None = None) -> Asked:
         prefixes=_unique("prefixes", among.prefixes if among else _texts(body, "prefixes")),
         start=_start(body.get("from", "beginning")),
         wait_seconds=_wait(body.get("wait")),
+        last_attempt=attempts(body.get("attempts", "all")) == "last",
         places=NamedPlaces(places),
         comes_back=bool(places),
         token=None,

@@ -69,6 +69,7 @@ class ManyStreams(LiveResponse):
             rotation=self._rotation,
             token=asked.token,
             wait_seconds=asked.wait_seconds,
+            last_attempt=asked.last_attempt,
             changed=self._note,
         )
         self._tasks: set[asyncio.Task[None]] = set()

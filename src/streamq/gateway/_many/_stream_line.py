@@ -62,6 +62,7 @@ class Surroundings:
         token: The places of all streams, which is the id of events; ``None`` without ids.
         wait_seconds: How long a named stream that does not exist may take to appear; ``None`` if
             it has to exist.
+        last_attempt: Whether attempts that a stored reset has voided are left out.
         changed: Called with a stream whenever its state has changed, and without one when a prefix
             was looked at.
         opening: Bounds how many streams are opened at once.
@@ -74,6 +75,7 @@ class Surroundings:
     rotation: Rotation[StreamLine]
     token: PlacesToken | None
     wait_seconds: float | None
+    last_attempt: bool
     changed: Callable[[StreamLine | None], None]
     opening: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OPENED_AT_ONCE))
 
@@ -188,6 +190,7 @@ class StreamLine:
                 self._start,
                 may_be_missing=around.wait_seconds is not None and self.is_named,
                 client=around.client,
+                last_attempt=around.last_attempt,
                 is_one_of_many=True,
             )
         if follower is not None:

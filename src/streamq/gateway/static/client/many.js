@@ -133,7 +133,10 @@ export class Subscription {
     const { stream, place } = event;
     if (stream === undefined) return event.event === "error"; // of a prefix
     if (!this.#places.has(stream)) {
-      if (!this.#isOfPrefix(stream) || this.#ended.has(stream)) return false;
+      if (!this.#isOfPrefix(stream)) return false;
+      const beganAgain = event.state === "OPEN" || event.event === "error";
+      if (this.#ended.has(stream) && !beganAgain) return false;
+      this.#ended.delete(stream);
       this.#places.set(stream, "");
     }
     if (event.event === "error") {
@@ -141,17 +144,22 @@ export class Subscription {
       return true;
     }
     const had = this.#places.get(stream);
+    if (event.state === "ENDED") this.#end(stream, place);
     if (event.event !== "stream") {
       if (!(event.offset > offsetOf(had))) return false;
       event.id = place;
     }
     if (event.event === "end") {
-      this.#places.delete(stream);
-      if (this.#isOfPrefix(stream)) this.#ended.set(stream, place);
-    } else if (offsetOf(place) >= offsetOf(had)) {
+      this.#end(stream, place);
+    } else if (this.#places.has(stream) && offsetOf(place) >= offsetOf(had)) {
       this.#places.set(stream, place);
     }
     return true;
+  }
+
+  #end(stream, place) {
+    this.#places.delete(stream);
+    if (this.#isOfPrefix(stream)) this.#ended.set(stream, place);
   }
 
   #isOfPrefix(name) {

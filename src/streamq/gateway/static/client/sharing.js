@@ -34,6 +34,7 @@ export class Sharing {
           this.#ask(name, reader);
         }
         const event = await reader.next();
+        if (!event) return;
         yield event;
         if (event.event === "end") return;
       }
@@ -86,8 +87,12 @@ export class Sharing {
     this.#subscription = null;
     // The gateway answers so if all streams fail: it is the error of one of them.
     if (this.#readers.size > 1 && [403, 404, 409].includes(problem?.status)) problem = ALONE;
-    if (problem) this.#each((reader) => reader.fail(problem));
-    else for (const name of this.#readers.keys()) this.#again(name); // they came meanwhile
+    const { connections } = subscription;
+    this.#each((reader) => {
+      if (problem) reader.fail(problem);
+      else if (reader.since <= connections) reader.fail(ALONE); // has its end, or a hidden error
+    });
+    for (const name of this.#readers.keys()) this.#again(name); // they came meanwhile
   }
 
   #give(event) {
@@ -144,6 +149,7 @@ class Reader {
   async next() {
     while (this.isEmpty || this.#problem?.isAbort) {
       if (this.#problem) throw this.#problem.reason;
+      if (this.isOver) return null;
       await new Promise((resolve) => { this.#wake = resolve; });
     }
     return this.#events.shift();
@@ -188,8 +194,15 @@ class Reader {
       if (this.#options.wait === undefined || this.#has) this.#miss();
       return;
     }
+    if (state === "ENDED") this.#finish();
     clearTimeout(this.#timer);
     this.place ||= offsetOf(place) ? place : "";
+  }
+
+  // It has the end already.
+  #finish() {
+    this.isOver = true;
+    this.#wake?.();
   }
 
   #miss() {
@@ -211,9 +224,10 @@ class Reader {
   #put(event) {
     const last = offsetOf(this.place);
     if (event.offset <= last) { // another reader of this stream began before
-      const isOther = event.offset === last && /@/.test(this.place) && /@/.test(event.id)
-        && event.id !== this.place;
-      if (isOther || event.event === "end") this.fail(beganAgain(this.#name));
+      const isLast = event.offset === last;
+      const isOther = isLast && /@/.test(this.place) && /@/.test(event.id) && event.id !== this.place;
+      if (isOther || event.event === "end" && !isLast) this.fail(beganAgain(this.#name));
+      else if (event.event === "end") this.#finish();
       return;
     }
     if (this.#events.length >= MOST_EVENTS) {
