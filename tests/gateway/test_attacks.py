@@ -104,7 +104,7 @@ async def attacked(queue: WatchedQueue, settings: Settings) -> AsyncIterator[Ser
             await writer.send_chunk("the secret")
     async with AsyncExitStack() as stack:
         yield await Serve(stack, queue, settings)(
-            trusted_proxies=("127.0.0.1",), max_age_seconds=0.5
+            trusted_proxies=("127.0.0.1",), max_age_seconds=1.0
         )
 
 
@@ -124,7 +124,7 @@ async def by_application(
 
     changed = settings.model_copy(update={"token_key": None, "token_issuers": None})
     async with AsyncExitStack() as stack:
-        yield await Serve(stack, queue, changed)(authorize=authorize, max_age_seconds=0.5)
+        yield await Serve(stack, queue, changed)(authorize=authorize, max_age_seconds=1.0)
 
 
 @pytest.mark.parametrize("theme", ATTACKS)

@@ -300,7 +300,7 @@ async def test_streams_that_are_not_there_yet(start: Serve, queue: WatchedQueue)
     served = await start()
     reader = Reader(served)
     await write(queue, "there", 1)
-    async with reader.get(address("there", "comes", "never", wait="1")) as source:
+    async with reader.get(address("there", "comes", "never", wait="3")) as source:
         events = reader.events(source)
         found = await reader.until(events, lambda: len(reader.places) == 3)
         states = {each["stream"]: each["state"] for each in found if each["event"] == "stream"}
