@@ -73,6 +73,24 @@ async def test_a_stream_of_others_among_the_names_is_one_that_is_not_there(
     assert texts[0] == texts[1]
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_request_for_streams_of_others_only_is_one_for_none(
+    start: Serve, queue: WatchedQueue, method: str
+) -> None:
+    """The answer before the first event, too, must not show what stands for a hidden stream."""
+    await write(queue, "theirs")
+    served = await start()
+    for name in ("theirs", "nobody"):
+        body = {"json": {"streams": [name]}} if method == "POST" else {}
+        path = "/events" if method == "POST" else address(name)
+        headers = bearer(token(stream="mine"))
+        answer = await served.client.request(method, path, headers=headers, **body)
+        assert (answer.status_code, answer.json()) == (
+            404,
+            {"error": "stream_not_found", "message": f"there is no stream default/{name}"},
+        )
+
+
 async def test_streams_of_others_are_not_asked_for(start: Serve, queue: WatchedQueue) -> None:
     """What follows costs what a stream costs that does not exist, so it takes as long."""
     await write(queue, "mine", "theirs")

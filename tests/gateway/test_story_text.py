@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import httpx
 import pytest
 
-from streamq import Settings
+from streamq import Settings, load_settings
 from streamq.driver import StreamId
 
 from .served import Serve, Served, WatchedQueue, eventually
@@ -187,6 +188,25 @@ async def _read_text(served: Served, meanwhile: Callable[[], None]) -> None:
     async with served.client.stream("GET", "/story/a?as=text") as answer:
         async for _ in answer.aiter_bytes():
             meanwhile()
+
+
+async def test_text_that_a_quota_delays_holds_up_nobody(
+    queue: WatchedQueue, stack: AsyncExitStack, tmp_path: Path
+) -> None:
+    """A text has no heartbeat: the wait for its next piece must still be one, however long."""
+    (tmp_path / "quotas.toml").write_text("[tenant]\nbytes_per_second = 50_000\n")
+    slow = load_settings(backend="memory", quotas=tmp_path / "quotas.toml")
+    writer = await attempt(queue, *(["x" * 10_000] * 20))
+    await writer.finish()
+    served = await Serve(stack, queue, slow)(heartbeat_seconds=0.05)
+    text = asyncio.create_task(served.client.get("/story/a?as=text", timeout=60))
+    await eventually(lambda: served.gateway.statistics().connections == 1)
+    turns = 0
+    while not text.done():
+        await asyncio.sleep(0.01)
+        turns += 1
+    assert (await text).text == "x" * 200_000
+    assert turns > 50  # more than two seconds, all of which others could use
 
 
 async def test_page_of_another_origin_reads_the_state(

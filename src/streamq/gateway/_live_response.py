@@ -205,7 +205,7 @@ class LiveResponse(Response, abc.ABC):
             data = await self._read(max(until - now, 0.0))
             now = time.monotonic()
             if not data and not self._is_ended and now >= written + options.heartbeat_seconds:
-                data = self._heartbeat
+                data, written = self._heartbeat, now  # also where a response has no heartbeat
             if data:
                 await self._write(send, data)
                 self._note_sent()

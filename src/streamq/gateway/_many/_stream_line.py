@@ -111,7 +111,7 @@ class StreamLine:
         self.state = LineState.OPENING
         """How far it has got."""
         self.failure: StreamqError | None = None
-        """Why nothing more of it is sent."""
+        """Why nothing more of it is sent; it names the stream as the client does."""
         self._around = around
         self._start = start
         self._is_new = is_new
@@ -249,7 +249,8 @@ class StreamLine:
 
     async def _fail(self, error: StreamqError) -> bool:
         """Report a failure, once while it lasts; return whether it is final."""
-        problem = Problem.of(self._public(error))
+        error = self._public(error)
+        problem = Problem.of(error)
         is_final = not problem.retryable or isinstance(error, ClosedError)
         self.failure = error if is_final else None
         self._failures += 1
