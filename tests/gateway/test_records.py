@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import httpx
+import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
 from streamq import Settings, StreamWriter, load_settings, open_writer
@@ -236,6 +237,34 @@ async def test_quota_delays_records(tmp_path: Path, queue: WatchedQueue) -> None
             took.append(clock() - began)
             assert found == expected
     assert took[1] >= 1.0  # 333 kB, of which a second is permitted at once
+
+
+@pytest.mark.parametrize("query", ["follow=false", "last=1"])
+async def test_quota_holds_for_answers_with_records_too(
+    query: str, tmp_path: Path, queue: WatchedQueue
+) -> None:
+    """A client that asks again and again must not get more than one that follows."""
+    (tmp_path / "quotas.toml").write_text("[tenant]\nbytes_per_second = 20_000\n")
+    slow = load_settings(backend="memory", quotas=tmp_path / "quotas.toml")
+    writer = await write(queue, bytes(20_000), bytes(300_000), settings=slow)
+    first, _ = (await stored(queue))[1]
+    clock = asyncio.get_running_loop().time
+    async with (
+        serve(create_app(queue, slow)) as server,
+        httpx.AsyncClient(base_url=server.url, timeout=20) as client,
+    ):
+        began = clock()
+        for _ in range(2):  # the first one takes what may be sent at once, and is still to be paid
+            page = await client.get("/records/s?follow=false&records=2&bytes=30000")
+            assert len(page.json()["records"]) == 2
+        assert clock() - began >= 0.3
+        path = f"/records/s?{query}" + (f"&after={first}" if "follow" in query else "")
+        assert (await client.get(path)).status_code == 200  # 400 kB, which is a debt of 20 s
+        refused = await client.get(path)
+        assert (refused.status_code, refused.json()["error"]) == (429, "quota")
+        assert refused.headers["Retry-After"]
+        assert (await client.get("/records/s?last=0")).status_code == 200
+    await writer.aclose()
 
 
 def strange_positions() -> list[str]:

@@ -5,12 +5,13 @@ Design: docs/design/reading-over-http.md.
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from streamq._errors import CursorError
+from streamq._errors import CursorError, QuotaError
 from streamq._events import StreamId
 from streamq.access import Action, Rights
 from streamq.calling import _calls as calling
@@ -40,6 +41,7 @@ _LAST_BYTES = 8_388_608
 _FIRST = 4
 _GROWTH = 8
 _MAX_POSITION = 1_024
+_MOST_DELAY_SECONDS = 10.0
 
 
 async def send_backend(request: Request) -> Response:
@@ -70,9 +72,8 @@ async def send_records(request: Request, asked: StreamId, rights: Rights) -> Res
     if "last" in query:
         if "after" in query:
             raise BadRequestError("after and last exclude each other; give one of them")
-        return await _described(
-            gateway, stream, client, int(number("last", query["last"], _MAX_LAST))
-        )
+        last = int(number("last", query["last"], _MAX_LAST))
+        return await _described(request, gateway, stream, client, last)
     match query.get("follow", "true"):
         case "true":
             return await _followed(request, gateway, asked, stream, after, rights)
@@ -111,23 +112,31 @@ async def _page(
     query = request.query_params
     records = int(number("records", query.get("records", str(PAGE_RECORDS)), _MAX_RECORDS))
     size = int(number("bytes", query.get("bytes", str(PAGE_BYTES)), _MAX_BYTES))
-    read = gateway.records.reads.page(
-        stream,
-        after,
-        client,
-        max_records=max(records, 1),
-        max_bytes=max(size, 1),
-        max_wait=gateway.options.queue_seconds,
-    )
+
+    async def read() -> bytes:
+        page = await gateway.records.reads.page(
+            stream,
+            after,
+            client,
+            max_records=max(records, 1),
+            max_bytes=max(size, 1),
+            max_wait=gateway.options.queue_seconds,
+        )
+        if page is None:
+            return b"[]"
+        await _when_due(gateway, client, len(page.data))
+        return page.data
+
     try:
-        page = await unless_gone(gateway, request.receive, read)
+        data = await unless_gone(gateway, request.receive, read())
     except ClientGoneError:
         return Response(status_code=CLIENT_GONE)
-    data = b"[]" if page is None else page.data
     return Response(b'{"records":%b}' % data, media_type="application/json", headers=HEADERS)
 
 
-async def _described(gateway: Gateway, stream: StreamId, client: Client, last: int) -> Response:
+async def _described(
+    request: Request, gateway: Gateway, stream: StreamId, client: Client, last: int
+) -> Response:
     async with gateway.questions.ask(client) as queue:
         check_capabilities(queue, ["replay"])
         retry = retry_policy(gateway.brief_settings, queue, stream)
@@ -149,8 +158,35 @@ async def _described(gateway: Gateway, stream: StreamId, client: Client, last: i
         if not queue.capabilities.fenced:
             facts["newest_epoch"] = await retry.run(lambda: calling.known_epoch(queue, stream))
     records = await encode_records(info.last, gateway.records.pacer, client)
+    if info.last:  # whether a stream exists is no matter of bytes
+        try:
+            await unless_gone(gateway, request.receive, _when_due(gateway, client, len(records)))
+        except ClientGoneError:
+            return Response(status_code=CLIENT_GONE)
     document = b'%b,"last":%b}' % (to_json(facts).encode("ascii")[:-1], records)
     return Response(document, media_type="application/json", headers=HEADERS)
+
+
+async def _when_due(gateway: Gateway, client: Client, size: int) -> None:
+    """Count the bytes of an answer, and wait until the quotas permit it.
+
+    Raises:
+        QuotaError: That is longer than an answer may take; nothing is counted.
+
+    Cancellation: nothing is counted.
+    """
+    throttles = gateway.quotas.throttles(client)
+    wait = max((each.book(size) for each in throttles), default=0.0)
+    try:
+        if wait > _MOST_DELAY_SECONDS:
+            raise QuotaError(
+                "the quota of bytes per second is used up for the moment; try again later"
+            )
+        await asyncio.sleep(wait)
+    except BaseException:
+        for each in throttles:
+            each.refund(size)
+        raise
 
 
 def _check_size(records: tuple[Stored, ...], stream: StreamId) -> None:
