@@ -56,8 +56,8 @@ class Rotation(Generic[T]):
         self._pieces: deque[Piece[T]] = deque()
         self._waiting_bytes = 0
         self._changed = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._entrants: deque[asyncio.Future[None]] = deque()
+        self._is_admitting = False
 
     def __len__(self) -> int:
         return len(self._pieces)
@@ -67,8 +67,22 @@ class Rotation(Generic[T]):
         self._changed.set()
 
     async def room(self) -> None:
-        """Wait until there is room for more, before something is read that would wait here."""
-        await self._room.wait()
+        """Wait until there is room for more, before something is read that would wait here.
+
+        Those that wait go on in their order, one by one, each after what the one before it has put.
+
+        Cancellation: leaves nothing behind.
+        """
+        if not self._is_full and not self._entrants:
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._entrants.append(turn)
+        self._admit()
+        try:
+            await turn
+        finally:
+            if not turn.cancelled():
+                asyncio.get_running_loop().call_soon(self._admitted)
 
     async def put(self, source: T, data: bytes, kind: PieceKind) -> None:
         """Hand over a piece, and wait until the writer has taken it.
@@ -122,7 +136,20 @@ class Rotation(Generic[T]):
 
     def _count(self, by: int) -> None:
         self._waiting_bytes += by
-        if self._waiting_bytes < _WAITING_BYTES:
-            self._room.set()
-        else:
-            self._room.clear()
+        self._admit()
+
+    @property
+    def _is_full(self) -> bool:
+        return self._waiting_bytes >= _WAITING_BYTES
+
+    def _admit(self) -> None:
+        """Let the next one go on that waits for room, if there is some."""
+        while self._entrants and not self._is_full and not self._is_admitting:
+            turn = self._entrants.popleft()
+            if not turn.cancelled():  # whoever waited for it has gone
+                self._is_admitting = True
+                turn.set_result(None)
+
+    def _admitted(self) -> None:
+        self._is_admitting = False
+        self._admit()
