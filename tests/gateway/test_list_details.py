@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from streamq import ConfigurationError, CorruptRecordError, StreamId, load_settings, open_writer
-from streamq.access import mint_token, new_secret
+from streamq.access import Permission, mint_token, new_secret, permit
 from streamq.driver import ChunkQueue, QueueOptions, StreamInfo
 from streamq.gateway import create_app, serve
 from streamq.memory import MemoryDriver, MemorySettings
@@ -246,3 +246,26 @@ async def test_a_tenant_sees_no_details_of_another(queue: DescribedQueue) -> Non
             answers[tenant] = (await client.get("/streams?details=true", headers=headers)).text
         assert secret in answers["default"]
         assert secret not in answers["other"]
+
+
+async def test_an_application_says_whose_details_are_shown(queue: DescribedQueue) -> None:
+    """A list that says more than a status would tells strangers what they may not know."""
+    for each in ("a", "b"):
+        async with open_writer(each, queue=queue) as writer:
+            await writer.send_chunk("x")
+    asked: list[str] = []
+
+    def authorize(_request: object, stream: StreamId | None) -> bool | list[Permission]:
+        if stream is None:
+            return True
+        asked.append(stream.name)
+        return [permit(*(("list", "read") if stream.name == "a" else ("list",)), every=True)]
+
+    settings = load_settings(backend="memory")
+    app = create_app(queue, settings, authorize=authorize)
+    async with serve(app) as server, httpx.AsyncClient(base_url=server.url) as client:
+        listed = (await client.get("/streams?details=true")).json()["streams"]
+        assert {each["name"]: each["state"] for each in listed} == {"a": "END", "b": None}
+        assert sorted(asked) == ["a", "b"]  # once each
+        status = (await client.get("/streams/a")).json()
+        assert status["actions"] == ["read", "describe"]

@@ -469,6 +469,9 @@ async def test_nothing_is_left_of_a_client_that_has_gone(start: Serve, queue: Wa
             path = address("a", "b", prefixes=("p/",), wait="60")
             async with reader.get(path) as source:
                 await anext(reader.events(source))
+            body = {"streams": ["a", "b"], "prefixes": ["p/"], "wait": 60}
+            async with Reader(served).post(body) as source:
+                await anext(reader.events(source))
         gateway = served.gateway
         await eventually(lambda: gateway.statistics().streams == 0)
         await eventually(lambda: len(gateway.prefixes) == 0)

@@ -101,6 +101,31 @@ async def test_the_list_is_searched_and_filtered_by_state(
     assert await browser.text("#title") == "one-not-there"
 
 
+async def test_streams_beyond_the_newest_500_are_found_by_their_beginning(
+    start: Serve, queue: WatchedQueue, browser: Browser
+) -> None:
+    """The list is bounded; what is older must not be out of reach."""
+    await end(queue, "old/first", "a")
+    for number in range(500):
+        await end(queue, f"new/{number}", "a")
+    await browser.open(f"{(await start()).server.url}/")
+    await browser.until("document.querySelectorAll('#list li').length === 500")
+    assert "beginning of a name" in (await browser.text("#list-note") or "")
+    await browser.press("/")
+    await browser.type("old/")
+    found = "document.querySelector('#list li:not([hidden]) .name')?.textContent === 'first'"
+    await browser.until(found)
+    asked = (
+        "performance.getEntriesByType('resource').filter(({name}) => /prefix/.test(name)).length"
+    )
+    before = await browser.value(asked)
+    await browser.until(f"{_LOOK}, {asked} >= {before} + 2")  # it does not come and go
+    assert await browser.value(found) is True
+    await browser.value("document.getElementById('name').select()")
+    await browser.press("Backspace")
+    await browser.until("document.querySelectorAll('#list li').length === 500")
+
+
 async def test_the_list_shows_what_goes_on(
     start: Serve, queue: WatchedQueue, browser: Browser
 ) -> None:

@@ -215,6 +215,8 @@ ELSEWHERE: dict[str, str] = {
     "streamq.gateway._gateway.Gateway": "Gateway.running",
     "streamq.gateway._gateway.Gateway.connection": "holds nothing but an entry in a set",
     "streamq.gateway._hub.Hub": "Gateway.running",
+    "streamq.gateway._many._prefix_watchers.PrefixWatchers": "Gateway.running",
+    "streamq.gateway._many._response.ManyStreams": "a response, which closes itself",
     "streamq.gateway._own_routes.StreamResponses": "Gateway.running",
     "streamq.gateway._own_routes.StreamResponses.lifespan": "Gateway.running",
     "streamq.gateway._questions.Questions.ask": "holds a turn, which is given back at once",

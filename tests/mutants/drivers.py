@@ -42,13 +42,16 @@ _REDIS_SERVERS_THAT_MOVE = dict.fromkeys(
         "streamq_redis.requests._connection:Server",
         "streamq_redis.requests._connection:Connection.drop",
         "streamq_redis.requests._connection:Connection.watch",
+        "streamq_redis.requests._connection:Connection._report",
+        "streamq_redis.requests._connection:Connection._judge",
+        "streamq_redis.requests._connection:Connection._end_if_judged",
         "streamq_redis.requests._commands:greet",
         "streamq_redis.requests._commands:parse_greeting",
         "streamq_redis.requests._commands:is_replica",
         "streamq_redis._live_tail:LiveTail._greeting",
         "streamq_redis._live_tail:LiveTail._check_role",
         "streamq_redis._live_tail:_blamed",
-        "streamq_redis._queue:RedisQueue._dropped_on_error",
+        "streamq_redis._reading:KeyScan",
     ),
     "servers that move or change roles, and what one connection learns for all; tested by "
     "test_redis_failover.py, test_redis_connections.py and test_redis_credentials.py",
@@ -56,6 +59,8 @@ _REDIS_SERVERS_THAT_MOVE = dict.fromkeys(
 _REDIS_INDEX = dict.fromkeys(
     (
         "streamq_redis._writing:Appender._naming",
+        "streamq_redis._reading:StreamLister._next_page",
+        "streamq_redis._reading:StreamLister._keys_of",
         *(
             f"streamq_redis.requests._commands:{name}"
             for name in ("index_name", "remove_indexed", "scan_index")
@@ -238,15 +243,20 @@ DRIVERS = (
                 "which settings of a server make it durable, tested by test_redis_opening.py and "
                 "test_redis_doctor.py",
             ),
+            "streamq_redis.requests._commands:parse_last_id": "the fence of a stream whose newest "
+            "record was removed, also for users who may not ask for it; tested by "
+            "test_redis_writing.py and test_redis_permissions.py",
             "streamq_redis._reading:PageSizes": "how many requests a read takes, tested by "
             "test_redis_reading.py",
             **dict.fromkeys(
                 (
+                    "streamq_redis._live_tail:LiveTail._longest_block",
+                    "streamq_redis._live_tail:LiveTail._begin_interrupt",
                     "streamq_redis._live_tail:LiveTail._interrupt",
                     "streamq_redis._live_tail:LiveTail._on_unblocked",
                 ),
-                "when a connection counts as half open because the server does not know the read "
-                "that blocks it, tested by test_redis_live_tail.py",
+                "how often a read that blocks is interrupted, and when its connection counts as "
+                "half open; tested by test_redis_live_tail.py and test_redis_permissions.py",
             ),
             "streamq_redis._live_tail:ReplySize": "how large a reply is, tested by "
             "test_redis_live_tail.py",

@@ -23,8 +23,9 @@ _FILES = {
     "/client.js": ("client.js", "text/javascript"),
     "/client.d.ts": ("client.d.ts", "application/typescript"),
 }
+_CLIENT = "client"
 _CLIENT_FILES = ("client.js", "client.d.ts")
-_FOLDERS = ("client", "page")
+_PAGE = "page"
 _STATIC = resources.files(__package__) / "static"
 _HEADERS = {
     "Cache-Control": "no-cache",
@@ -40,21 +41,20 @@ _HEADERS = {
 
 def page_routes() -> list[Route]:
     """Return the routes of the files, whose links are relative so that they can be mounted."""
-    modules = {
-        folder: sorted(
-            f"{folder}/{each.name}"
-            for each in (_STATIC / folder).iterdir()
-            if each.name.endswith(".js")
-        )
-        for folder in _FOLDERS
-    }
-    scripts = {f"/{name}": (name, "text/javascript") for some in modules.values() for name in some}
-    packed = client_package({name: _content(name) for name in (*_CLIENT_FILES, *modules["client"])})
-    files = _FILES | scripts
+    modules = _modules(_CLIENT)
+    scripts = [*modules, *_modules(_PAGE)]
+    files = _FILES | {f"/{name}": (name, "text/javascript") for name in scripts}
+    packed = client_package({name: _content(name) for name in (*_CLIENT_FILES, *modules)})
     return [
         *(_route(path, _content(name), media_type) for path, (name, media_type) in files.items()),
         _route("/client.tgz", packed, "application/gzip"),
     ]
+
+
+def _modules(folder: str) -> list[str]:
+    """Return the names of the scripts of a folder."""
+    names = (each.name for each in (_STATIC / folder).iterdir())
+    return sorted(f"{folder}/{name}" for name in names if name.endswith(".js"))
 
 
 def _content(name: str) -> bytes:

@@ -188,16 +188,13 @@ class LiveTail:
             return
         connection = self._connection.current
         if self._is_reading:
-            if connection is not None and self._interrupting != self._issued:
-                self._interrupting = self._issued
-                until = self._loop.time() + _UNBLOCK_GIVE_UP_SECONDS
-                self._interrupt(connection, self._issued, _UNBLOCK_AGAIN_SECONDS, until)
+            self._begin_interrupt(connection)
             return
         if connection is None:
             lost = rx.ConnectionError("connection lost")
             self._retire_all(_blamed(lost, was_dropped=self._connection.was_dropped))
             return
-        block = self._block_seconds if connection.may_unblock else _SHORT_BLOCK_SECONDS
+        block = self._longest_block(connection)
         followed = self._followed.values()
         count = self._reply_size.count(len(followed))
         command = follow(
@@ -267,6 +264,16 @@ class LiveTail:
             followed.tap.retire(error)
 
     # -- inside: interrupting it ---------------------------------------------------------------
+
+    def _longest_block(self, connection: Connection) -> float:
+        return self._block_seconds if connection.may_unblock else _SHORT_BLOCK_SECONDS
+
+    def _begin_interrupt(self, connection: Connection | None) -> None:
+        """Interrupt the present read, unless this has begun."""
+        if connection is not None and self._interrupting != self._issued:
+            self._interrupting = self._issued
+            until = self._loop.time() + _UNBLOCK_GIVE_UP_SECONDS
+            self._interrupt(connection, self._issued, _UNBLOCK_AGAIN_SECONDS, until)
 
     def _interrupt(self, connection: Connection, number: int, delay: float, until: float) -> None:
         if not self._is_reading or number != self._issued:

@@ -154,6 +154,18 @@ class KeyScan:
     seen: set[StreamId] = field(default_factory=set)
     is_complete: bool = False
 
+    def goes_on_at(self, connection: Connection) -> None:
+        """Begin anew if this is another server: it orders its keys in another way."""
+        if self.connection is not connection:
+            self.connection, self.cursor = connection, b"0"
+
+    def is_new(self, stream: StreamId) -> bool:
+        """Whether a stream has not been seen, from now on it has."""
+        if stream in self.seen:
+            return False
+        self.seen.add(stream)
+        return True
+
 
 class StreamLister:
     """Describes and lists streams.
@@ -187,21 +199,16 @@ class StreamLister:
     async def page(self, walk: KeyScan) -> list[StreamInfo]:
         """Return the streams of the next page."""
         connection = await self._connection.get()
-        if walk.connection is not connection:
-            # Another server orders its keys in another way.
-            walk.connection, walk.cursor = connection, b"0"
+        walk.goes_on_at(connection)
         (reply,) = await connection.call(self._next_page(walk))
         page = checked(reply)
         assert isinstance(page, list)
         cursor, keys = page
         assert isinstance(keys, list)
-        if self._keys.is_indexed:
-            keys = [self._keys.key_of_member(walk.tenant, name) for name in keys[::2]]  # type: ignore[arg-type]
         found: list[StreamId] = []
-        for key in keys:
-            stream = self._keys.stream(key)  # type: ignore[arg-type]
-            if stream is not None and stream not in walk.seen:
-                walk.seen.add(stream)
+        for key in self._keys_of(walk, keys):
+            stream = self._keys.stream(key)
+            if stream is not None and walk.is_new(stream):
                 found.append(stream)
         walk.cursor = cursor  # type: ignore[assignment]
         walk.is_complete = cursor == b"0"
@@ -222,6 +229,13 @@ class StreamLister:
         pattern = self._keys.members(walk.prefix)
         return scan_index(self._keys.index(walk.tenant), walk.cursor, pattern)
 
+    def _keys_of(self, walk: KeyScan, page: list[Reply]) -> list[bytes]:
+        """Return the keys of a page, which has names and their times if there is an index."""
+        found: list[bytes] = page  # type: ignore[assignment]
+        if self._keys.is_indexed:
+            return [self._keys.key_of_member(walk.tenant, name) for name in found[::2]]
+        return found
+
     def _info(
         self, stream: StreamId, replies: Sequence[Reply], *, is_listed: bool = False
     ) -> StreamInfo | None:
@@ -231,7 +245,7 @@ class StreamLister:
         records, left, size = checked(replies[0]), checked(replies[1]), replies[2]
         assert isinstance(records, int)
         assert isinstance(left, int)
-        if left == -2 or not records:
+        if not records:
             return None
         expires_in = None
         if left >= 0:

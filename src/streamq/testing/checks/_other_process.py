@@ -19,7 +19,7 @@ TAKEOVER = [Entry(2, index, b"2-%d" % index) for index in range(4)]
 """The records that :func:`take_over` appends."""
 
 
-LIFE_RECORDS, MOST_LIVES, BEGINS_SECONDS = 6, 400, 0.5
+LIFE_RECORDS, MOST_LIVES, BEGINS_SECONDS = 40, 400, 0.8
 
 
 def life(epoch: int) -> list[Entry]:

@@ -109,26 +109,31 @@ class ProcessChecks(Checks):
         """A user deletes and repeats a run on another machine, while a gateway reads the stream."""
         begins = self._another_process(backend, "begin again", stream, cause=_STARVED)
         async with begins as result:
-            await self.read(queue, stream)
-            while not result.done():
-                found = data_of(await self.read(queue, stream, max_wait=0))
+            oldest = 1
+            for turn in itertools.count():
+                if result.done():
+                    break
+                wait = self.patience if turn % 2 else 0.0
+                found = data_of(await self.read(queue, stream, max_wait=wait))
                 holds(
-                    _are_lives(found),
+                    _are_lives(found, oldest),
                     "the records of a stream that another process deletes and begins anew",
-                    expected="those of one life after the other, each from its first record",
+                    expected=f"those of one life after the other, none of them before {oldest}, "
+                    "each from its first record",
                     seen=found,
                     cause="the answer is put together from steps between which another process has "
-                    "changed the stream",
+                    "changed the stream, or this one remembers what the other has deleted",
                 )
                 with suppress(StreamNotFoundError):
-                    last = data_of((await queue.describe(stream, last=LIFE_RECORDS)).last)
+                    found = data_of((await queue.describe(stream, last=LIFE_RECORDS)).last)[::-1]
                     holds(
-                        last and last[::-1] == data_of(life(_life_of(last[0])))[: len(last)],
+                        found and _are_lives(found, _life_of(found[-1])),
                         "the newest records of a stream that another process begins anew",
                         expected="at least one, of one life, from its first record",
-                        seen=last,
+                        seen=found,
                         cause="it exists for describe() before its records, or after them",
                     )
+                oldest = max([oldest, *map(_life_of, found)])
                 names = [info.stream async for info in queue.streams(stream.tenant)]
                 holds(
                     names in ([], [stream]),
@@ -191,10 +196,10 @@ def _life_of(data: bytes) -> int:
     return int(data.partition(b"-")[0])
 
 
-def _are_lives(found: Sequence[bytes]) -> bool:
+def _are_lives(found: Sequence[bytes], oldest: int) -> bool:
     """Whether records are those of one life after the other, each from its first record on."""
     lives = [list(group) for _, group in itertools.groupby(found, key=_life_of)]
     epochs = [_life_of(each[0]) for each in lives]
-    return epochs == sorted(epochs) and all(
+    return [oldest, *epochs] == sorted([oldest, *epochs]) and all(
         each == data_of(life(epoch))[: len(each)] for each, epoch in zip(lives, epochs, strict=True)
     )

@@ -10,7 +10,7 @@ const SOON_MS = 1000; // while details of some streams are not known
 const TYPING_MS = 250;
 const MOST = 500;
 
-let streams = null, isComplete = true, filter = "", wanted = "", current = null, openStream = () => {};
+let streams = null, isAll = true, isComplete = true, filter = "", wanted = "", current = null, openStream = () => {};
 let timer = 0, isAsking = false, isWaitingForToken = false, typing = 0;
 const rows = new Map(); // name: {item, button, ..., text}
 const offsets = new Map(); // name: {offset, at, rate}
@@ -32,7 +32,7 @@ export function start(open) {
   at("name").addEventListener("input", () => {
     wanted = at("name").value;
     choose();
-    if (!isComplete) {
+    if (!isAll) {
       clearTimeout(typing);
       typing = setTimeout(poll, TYPING_MS);
     }
@@ -71,14 +71,16 @@ export async function poll() {
   if (document.hidden) return; // asked again when it is looked at
   isAsking = true;
   const query = new URLSearchParams({ limit: MOST, details: true });
-  if (!isComplete && wanted) query.set("prefix", wanted);
+  const prefix = isAll ? "" : wanted; // what is listed is searched here, everything by the gateway
+  if (prefix) query.set("prefix", prefix);
   const { code, body } = await ask("streams?" + query);
   isAsking = false;
   const isKnown = code !== 200 || body.details_are_complete;
   timer = setTimeout(poll, isKnown ? LIST_MS : SOON_MS);
   if (code === 200) {
     learn(body);
-    isComplete = body.is_complete || isComplete && query.has("prefix");
+    isComplete = body.is_complete;
+    if (!prefix) isAll = isComplete;
     take(body.streams);
   } else if (code === 401) {
     isWaitingForToken = true;
