@@ -52,6 +52,7 @@ def outputs(cli: Cli, *commands: list[str]) -> list[tuple[int, bytes, bytes]]:
         ["--json", "--no-follow"],
         ["--json", "--from", "last"],
         ["--json", "--from", "tail"],
+        ["--json", "--attempts", "last"],
     ],
     ids=" ".join,
 )

@@ -21,15 +21,16 @@ class CuttingProxy:
     Args:
         port: Port of the gateway.
         seed: What decides where to cut.
+        least: Least bytes of the answer before a cut.
         most: Most bytes of the answer before a cut.
     """
 
-    def __init__(self, port: int, seed: int, most: int) -> None:
+    def __init__(self, port: int, seed: int, least: int, most: int) -> None:
         self.port = port
         self.refuses = True
         """Whether it refuses some connections, as a proxy does whose gateway restarts."""
         self._random = random.Random(seed)
-        self._most = most
+        self._least, self._most = least, most
         self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
         self.cuts = 0
@@ -58,7 +59,7 @@ class CuttingProxy:
             return
         upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self.port)
         sending = asyncio.create_task(_copy(reader, upstream))
-        left = self._random.randrange(self._most)
+        left = self._random.randrange(self._least, self._most)
         try:
             while left and (data := await upstream_reader.read(left)):
                 writer.write(data)
@@ -87,9 +88,11 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @asynccontextmanager
-async def cutting(port: int, *, seed: int = 7, most: int = 3_000) -> AsyncIterator[CuttingProxy]:
+async def cutting(
+    port: int, *, seed: int = 7, least: int = 0, most: int = 3_000
+) -> AsyncIterator[CuttingProxy]:
     """Run a proxy in front of a port of this machine."""
-    proxy = CuttingProxy(port, seed, most)
+    proxy = CuttingProxy(port, seed, least, most)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     async with server:
         proxy.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

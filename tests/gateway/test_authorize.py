@@ -687,6 +687,7 @@ async def test_other_routes_are_not_affected(start: Start) -> None:
     assert (await client.get("/healthz")).json() == {"status": "ok"}
     assert (await client.get("/readyz")).json() == {"status": "ok"}
     assert (await client.get("/")).status_code == 200
+    assert (await client.get("/client.js")).status_code == 200
     assert (await client.get("/page/main.js")).status_code == 200
 
 

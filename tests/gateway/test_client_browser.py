@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from tests.programs import missing
 
 from streamq import Settings, open_writer
 from streamq.access import mint_token, new_secret
-from streamq.gateway import create_app, serve
+from streamq.gateway import GatewayOptions, create_app, serve
 
 from .browsers import Browser
+from .cutting import cutting
 from .scripts import answering
 from .served import Serve, WatchedQueue, eventually
 
@@ -85,6 +87,46 @@ async def test_twelve_streams_of_a_page_leave_room_for_a_request(
     await eventually(lambda: served.gateway.statistics().connections == 0)
 
 
+async def test_every_event_arrives_once_whatever_cuts_the_connection(
+    queue: WatchedQueue, settings: Settings, browser: Browser, stack: AsyncExitStack
+) -> None:
+    """A browser's network stack reports cuts in its own ways, and refusals without CORS as cuts."""
+    site = await stack.enter_async_context(answering(pages({"page": ("text/html", "")})))
+    options = GatewayOptions(retry_seconds=0.01)
+    app = create_app(queue, settings, options=options, origins=[site])
+    server = await stack.enter_async_context(serve(app))
+    proxy = await stack.enter_async_context(cutting(server.port, least=1_000))
+    proxy.refuses = False  # until the client knows for how long this gateway wants it to wait
+    await load(browser, site, f"{server.url}/client.js")
+    writers = [await open_writer(name, queue=queue) for name in ("a", "b")]
+    await browser.value(f"""
+      const gateway = new client.Gateway({json.dumps(proxy.url)}), wait = 60;
+      window.seen = {{}};
+      const read = async (name, events) => {{
+        for await (const {{ event, stream, offset }} of events) {{
+          if (event !== "stream") (seen[name + (stream ?? "")] ??= []).push(offset);
+        }}
+        window.over = (window.over ?? 0) + 1;
+      }};
+      read("one ", gateway.events("a", {{ wait }}));
+      read("many ", gateway.events(["a", "b"], {{ wait }}));
+      0
+    """)
+    for number in range(40):
+        if number == 5:
+            await browser.until("seen['one '] && seen['many a']")
+            proxy.refuses = True
+        for writer in writers:
+            await writer.send_chunk(f"größe 🌊 {number} " * (number % 5))
+        await writers[number % 2].flush()
+    for writer in writers:
+        await writer.finish()
+    await browser.until("window.over === 2")
+    offsets = list(range(1, 42))
+    assert await browser.value("seen") == {"one ": offsets, "many a": offsets, "many b": offsets}
+    assert proxy.cuts > 3
+
+
 async def test_a_page_of_another_origin_reads_with_a_token(
     queue: WatchedQueue, settings: Settings, browser: Browser, stack: AsyncExitStack
 ) -> None:
@@ -120,6 +162,40 @@ async def test_a_page_of_another_origin_reads_with_a_token(
     assert await browser.text("#text") == "<b>text</b>"
     await load(browser, stranger, f"{server.url}/client.js")
     assert "Failed to fetch" in str(await browser.value("window.refusal"))
+
+
+async def test_a_session_cookie_stands_for_the_token(
+    queue: WatchedQueue, settings: Settings, browser: Browser, stack: AsyncExitStack
+) -> None:
+    """An application behind a login needs no token in the page; the function renews the cookie."""
+    guarded = settings.model_copy(update={"token_key": SecretStr(new_secret())})
+    server = await stack.enter_async_context(serve(create_app(queue, guarded)))
+    writer = await stack.enter_async_context(open_writer("s", queue=queue))
+    await writer.send_chunk("one")
+    await load(browser, f"{server.url}/")
+    tokens = [
+        mint_token(stream="s", lifetime=timedelta(seconds=seconds), settings=guarded)
+        for seconds in (2, 900)
+    ]
+    await browser.value(f"""
+      window.reasons = [];
+      const tokens = {json.dumps(tokens)};
+      const token = async ({{ reason }}) => {{
+        reasons.push(reason);
+        const headers = {{ Authorization: `Bearer ${{tokens.shift()}}` }};
+        await fetch("session", {{ method: "POST", headers }});
+      }};
+      const gateway = new client.Gateway(undefined, {{ token, share: true }});
+      gateway.show("s", (view) => {{ window.now = view; }});
+      0
+    """)
+    await browser.until("now.text === 'one'")
+    await browser.until("reasons.length === 2")
+    await writer.send_chunk(", two")
+    await writer.finish()
+    await browser.until("now.state === 'END'")
+    assert await browser.value("now.text") == "one, two"
+    assert await browser.value("reasons") == ["first", "ending"]
 
 
 async def test_the_first_page_of_the_documents_shows_and_stops_a_stream(

@@ -227,6 +227,42 @@ async def test_many_readers_share_one_connection(
     await eventually(lambda: served.gateway.statistics().connections == 0)
 
 
+async def test_readers_of_the_tail_share_a_connection_and_miss_nothing_after_it(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """A dashboard begins now; a cut must not make it begin at a later now."""
+    served = await start(max_age_seconds=0.3, retry_seconds=0.01)
+    writers = [await open_writer(name, queue=queue) for name in "ab"]
+    for writer in writers:
+        await writer.send_chunk("past")
+        await writer.flush()
+    script = """
+    const gateway = new Gateway(given.url, { share: true });
+    let opened = 0;
+    const onConnection = ({ state }) => { if (state === "open" && ++opened === 2) say("open"); };
+    const follow = async (name) => {
+      const seen = [];
+      for await (const { value, event } of gateway.events(name, { from: "tail", onConnection })) {
+        seen.push(value ?? event);
+      }
+      return seen;
+    };
+    say(await Promise.all([follow("a"), follow("b")]));
+    """
+    async with running_script(tmp_path, script, url=served.server.url) as running:
+        assert await running.line() == "open"
+        await eventually(lambda: served.gateway.statistics().connections == 1)
+        for text in ("one", "two", "three"):
+            await eventually(lambda: served.gateway.statistics().connections == 0)
+            for writer in writers:
+                await writer.send_chunk(text)
+                await writer.flush()
+            await eventually(lambda: served.gateway.statistics().connections == 1)
+        for writer in writers:
+            await writer.finish()
+        assert await running.rest() == [[["one", "two", "three", "end"]] * 2]
+
+
 async def test_errors_of_a_shared_connection_reach_the_right_reader(
     start: Serve, queue: WatchedQueue, tmp_path: Path
 ) -> None:

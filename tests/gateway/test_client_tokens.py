@@ -193,6 +193,19 @@ async def test_a_revoked_token_is_the_end(
     assert (error["code"], error["retryable"]) == ("revoked", False)
 
 
+async def test_a_reader_that_waits_for_a_token_can_be_stopped(tmp_path: Path) -> None:
+    """Whoever closes the page does not wait for the issuer."""
+    script = """
+    const control = new AbortController(), { signal } = control;
+    const token = () => { control.abort(new Error("enough")); return new Promise(() => {}); };
+    const gateway = new Gateway("http://127.0.0.1:1", { token });
+    await gateway.events("s", { signal }).next().catch(({ message }) => say(message));
+    await gateway.list({ signal }).catch(({ message }) => say(message));
+    process.exit(); // the function of the test never answers
+    """
+    assert await said(tmp_path, script) == ["enough", "enough"]
+
+
 async def test_a_token_is_in_no_address(tmp_path: Path) -> None:
     """Proxies log addresses."""
     requests: list[str] = []

@@ -10,7 +10,7 @@ from temporalio.api.common.v1 import Payload
 
 from streamq import Encoding, open_writer
 
-from .scripts import STATIC, running_script, said
+from .scripts import STATIC, answering, running_script, said
 from .served import AsStored, Serve, WatchedQueue, eventually
 
 NUMBERS = {
@@ -260,6 +260,31 @@ async def test_requests_answer_and_report(
     assert (plain["code"], plain["status"]) == ("not_cancellable", 409)
     assert (missing["code"], missing["status"]) == ("stream_not_found", 404)
     assert aborted == "enough"
+
+
+async def test_requests_repeat_what_passes(tmp_path: Path) -> None:
+    """A gateway that restarts must not make a stop button fail."""
+    good = b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"offset":5}'
+    answers = [
+        (b"HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n", True),
+        (b"", True),
+        (good[:-4], True),
+        (good, True),
+        (b"HTTP/1.1 500 Broken\r\nContent-Length: 7\r\n\r\ntrouble", True),
+        (b"", False),
+    ]
+    script = """
+    const gateway = new Gateway(given.url);
+    say(await gateway.status("s"));
+    await gateway.status("s").catch((error) => say(failed(error)));
+    await gateway.status("s", { timeoutSeconds: 0.1 }).catch(({ code }) => say(code));
+    """
+    async with answering(lambda _request: answers.pop(0)) as url:
+        found = await said(tmp_path, script, url=url)
+    assert found[0] == {"offset": 5}
+    assert (found[1]["code"], found[1]["status"]) == ("http_500", 500)
+    assert "trouble" in found[1]["message"]
+    assert found[2] == "timeout"
 
 
 def test_the_client_has_no_dependency_and_names_its_parts() -> None:

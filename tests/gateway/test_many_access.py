@@ -115,7 +115,7 @@ async def test_a_prefix_finds_what_may_be_listed_and_read(
     """Not what may only be listed, or only be read, nor what only looks as if it were below."""
     await write(queue, "p/both", "p/listed", "p/read", "p2/both")
     await write(queue, "p/other", tenant="other")
-    served = await start(max_age_seconds=0.5, prefix_seconds=0.05)
+    served = await start(max_age_seconds=1.0, prefix_seconds=0.05)
     headers = bearer(
         token_of(
             {"actions": ["read", "list"], "match": "p/both"},
@@ -165,7 +165,7 @@ async def test_the_connection_ends_with_its_token_and_goes_on_with_the_next(
         await a.send_chunk(0)
         await a.flush()
         await write(queue, "b")
-        headers = bearer(token(every=True, lifetime=timedelta(seconds=2)))
+        headers = bearer(token(every=True, lifetime=timedelta(seconds=4)))
         async with reader.get(address("a", "b"), **headers) as source:
             events = await reader.read(source)
         assert events[0].event == "token"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 from streamq import CapabilityError, open_writer
 from streamq.driver import ChunkQueue, StreamId, StreamInfo
-from streamq.gateway._many import _asked
+from streamq.gateway._many import _asked, _prefix_watchers
+from streamq.testing import Fail
 
 from .many import Reader, address
 from .served import Serve, WatchedQueue, eventually
@@ -248,3 +250,94 @@ async def test_ended_streams_make_room_for_others(
             await reader.until_ended(events, *names)
             await one.send_chunk("y")
             await reader.until(events, lambda: reader.values["p/live-1"] == ["x", "y"])
+
+
+async def test_a_list_that_fails_is_reported_once_and_made_again(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """What was found goes on, and what is new comes when the backend can list again."""
+    served = await start(prefix_seconds=0.02)
+    reader = Reader(served)
+    async with (
+        open_writer("p/a", queue=queue) as writer,
+        reader.get(address(prefixes=("p/",))) as source,
+    ):
+        events = reader.events(source)
+        await reader.until(events, lambda: "p/a" in reader.places)
+        queue.always("streams", Fail())
+        failed = queue.count("streams") + 3
+        await reader.until(events, lambda: bool(reader.errors))
+        await eventually(lambda: queue.count("streams") >= failed)
+        await writer.send_chunk(1)
+        await writer.flush()
+        await reader.until(events, lambda: reader.values["p/a"] == [1])
+        await write(queue, "p/b")
+        queue.heal()
+        await reader.until_ended(events, "p/b")
+    assert reader.errors == [(None, "backend_unavailable", True)]
+
+
+async def test_a_list_that_fails_at_the_beginning_is_the_answer(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """As for a list: a status, with Retry-After, rather than a connection that has nothing."""
+    served = await start()
+    queue.always("streams", Fail())
+    answer = await served.get(address(prefixes=("p/",)))
+    assert (answer.status_code, answer.json()["error"]) == (503, "backend_unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+    await eventually(lambda: len(served.gateway.prefixes) == 0)
+
+
+async def test_a_prefix_with_too_many_streams_says_so(
+    start: Serve, queue: WatchedQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prefix that means everything must not fill the memory of the gateway."""
+    monkeypatch.setattr(_prefix_watchers, "MOST_FOUND", 3)
+    await write(queue, *(f"p/{i}" for i in range(5)))
+    served = await start(prefix_seconds=0.02)
+    reader = Reader(served)
+    async with reader.get(address(prefixes=("p/",))) as source:
+        await reader.until(
+            reader.events(source), lambda: len(reader.ended) >= 3 and bool(reader.errors)
+        )
+    assert reader.errors[0] == (None, "streams_limit", True)
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+@pytest.mark.parametrize("seed", range(4))
+async def test_cuts_lose_and_repeat_nothing_of_streams_that_come_and_end(
+    start: Serve, queue: WatchedQueue, method: str, seed: int
+) -> None:
+    """Streams begin while a client is connected, and while it is not, and each is whole."""
+    chance = random.Random(seed)
+    names = [f"p/{i}" for i in range(25)]
+    lengths = {name: chance.choice([0, 1, 7, 60]) for name in names}
+    served = await start(prefix_seconds=0.02, linger_seconds=0.01)
+    reader = Reader(served)
+
+    async def produce(some: list[str]) -> None:
+        for name in some:
+            async with open_writer(name, queue=queue) as writer:
+                for i in range(lengths[name]):
+                    await writer.send_chunk(i)
+                    if chance.random() < 0.2:
+                        await writer.flush()
+                        await asyncio.sleep(chance.random() * 0.01)
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for part in range(3):
+            group.create_task(produce(names[part::3]))
+        while len(reader.ended) < len(names):
+            if method == "get":
+                opening = reader.get(address("p/0", prefixes=("p/",), wait="60"))
+            else:
+                opening = reader.post({"streams": ["p/0"], "prefixes": ["p/"], "wait": 60})
+            async with opening as source:
+                most, events = chance.choice([1, 4, 30, 200]), reader.events(source)
+                while most and len(reader.ended) < len(names):
+                    reader.take(await anext(events))
+                    most -= 1
+    for name in names:
+        assert reader.offsets[name] == list(range(1, lengths[name] + 2))
+    assert reader.errors == []

@@ -300,7 +300,7 @@ async def test_streams_that_are_not_there_yet(start: Serve, queue: WatchedQueue)
     served = await start()
     reader = Reader(served)
     await write(queue, "there", 1)
-    async with reader.get(address("there", "comes", "never", wait="1")) as source:
+    async with reader.get(address("there", "comes", "never", wait="3")) as source:
         events = reader.events(source)
         found = await reader.until(events, lambda: len(reader.places) == 3)
         states = {each["stream"]: each["state"] for each in found if each["event"] == "stream"}
@@ -468,6 +468,9 @@ async def test_nothing_is_left_of_a_client_that_has_gone(start: Serve, queue: Wa
             reader = Reader(served)
             path = address("a", "b", prefixes=("p/",), wait="60")
             async with reader.get(path) as source:
+                await anext(reader.events(source))
+            body = {"streams": ["a", "b"], "prefixes": ["p/"], "wait": 60}
+            async with Reader(served).post(body) as source:
                 await anext(reader.events(source))
         gateway = served.gateway
         await eventually(lambda: gateway.statistics().streams == 0)

@@ -127,6 +127,7 @@ async def test_every_answer_is_that_of_the_gateway(queue: WatchedQueue, start: A
         ("/chats/a", "/streams/ada/a"),
         ("/chats/nobody", "/streams/ada/nobody"),
         ("/chats", "/streams?prefix=ada/"),
+        ("/chats?details=true", "/streams?prefix=ada/&details=true"),
         ("/chats?limit=1", "/streams?prefix=ada/&limit=1"),
         ("/chats?limit=x", "/streams?prefix=ada/&limit=x"),
         ("/chats?prefix=ada/b", "/streams?prefix=ada/b"),

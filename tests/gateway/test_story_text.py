@@ -12,7 +12,7 @@ import pytest
 from streamq import Settings
 from streamq.driver import StreamId
 
-from .served import Serve, Served, WatchedQueue
+from .served import Serve, Served, WatchedQueue, eventually
 from .test_last_attempt import attempt, shown
 
 
@@ -155,6 +155,23 @@ async def test_text_that_cannot_be_read_to_its_end_is_cut(
     served = await start()
     with pytest.raises(httpx.RemoteProtocolError):
         await _read_text(served, lambda: served.gateway.end_readers(StreamId("default", "a")))
+
+
+async def test_client_that_leaves_in_the_middle_holds_nothing(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """A download that is given up must not keep its place among the connections."""
+    writer = await attempt(queue, *(["x" * 100_000] * 200))
+    await writer.finish()
+    served = await start(client_share=1, max_connections=1)
+    for _ in range(3):
+        async with served.client.stream("GET", "/story/a?as=text") as answer:
+            assert answer.status_code == 200
+            async for _ in answer.aiter_bytes():
+                break
+        await eventually(lambda: not served.gateway.statistics().connections)
+        await eventually(lambda: served.gateway.statistics().page_waits == 0)
+    assert (await served.get("/story/a?as=text")).status_code == 200
 
 
 async def test_stopping_gateway_cuts_text(start: Serve, queue: WatchedQueue) -> None:

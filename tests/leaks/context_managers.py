@@ -215,6 +215,8 @@ ELSEWHERE: dict[str, str] = {
     "streamq.gateway._gateway.Gateway": "Gateway.running",
     "streamq.gateway._gateway.Gateway.connection": "holds nothing but an entry in a set",
     "streamq.gateway._hub.Hub": "Gateway.running",
+    "streamq.gateway._many._prefix_watchers.PrefixWatchers": "Gateway.running",
+    "streamq.gateway._many._response.ManyStreams": "a response, which closes itself",
     "streamq.gateway._own_routes.StreamResponses": "Gateway.running",
     "streamq.gateway._own_routes.StreamResponses.lifespan": "Gateway.running",
     "streamq.gateway._questions.Questions.ask": "holds a turn, which is given back at once",
@@ -299,6 +301,6 @@ ELSEWHERE: dict[str, str] = {
     "streamq.testing.checks._base.Checks.backend": "a fixture of pytest",
     "streamq.testing.checks._base.Checks.open_with": "a fixture of pytest",
     "streamq.testing.checks._base.Checks._conditions": "a fixture of pytest",
-    "streamq.testing.checks._declarations.DeclarationChecks._another_process": "part of a check",
+    "streamq.testing.checks._processes.ProcessChecks._another_process": "part of a check",
 }
 """What else can be entered or closed, and where it is covered, or why it needs nothing."""

@@ -202,8 +202,9 @@ class StreamResponses:
             TypeError: As for :meth:`events`.
             ConfigurationError: As for :meth:`events`.
         """
+        # The answer says what its reader may do, and whoever sees this may read.
         return await self._one(
-            request, stream, Action.DESCRIBE, send_status, tenant, subject, expires_at
+            request, stream, Action.READ, send_status, tenant, subject, expires_at
         )
 
     async def cancel(
@@ -288,7 +289,8 @@ class StreamResponses:
             ConfigurationError: As for :meth:`events`, or it is not one of prefix and every.
         """
         _check_request(request)
-        grant = Grant([permit("list", prefix=prefix, every=every)], subject, expires_at, tenant)
+        listed = permit("list", "describe", prefix=prefix, every=every)  # for ``?details=``
+        grant = Grant([listed], subject, expires_at, tenant)
 
         async def answer(own: Request, rights: Rights) -> Response:
             of_request = RequestRights(own, rights, None, takes_tokens=False)

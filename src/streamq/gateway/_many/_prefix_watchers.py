@@ -134,6 +134,7 @@ class PrefixWatcher:
         self._interval = _LONGEST_PAUSE_SECONDS
         self._listeners: set[PrefixListener] = set()
         self._joined: set[PrefixListener] = set()
+        self._told: set[PrefixListener] = set()  # that looks fail
         self._names: dict[str, None] = {}
         self._asked = asyncio.Event()
         self._failures = 0
@@ -145,8 +146,8 @@ class PrefixWatcher:
 
     def remove(self, listener: PrefixListener) -> bool:
         """Report to it no longer; end with the last one, and return whether it was that."""
-        self._joined.discard(listener)
-        self._listeners.discard(listener)
+        for listeners in (self._joined, self._listeners, self._told):
+            listeners.discard(listener)
         if self._joined or self._listeners:
             return False
         if self.task is not None:
@@ -169,6 +170,7 @@ class PrefixWatcher:
                 self._fail(StreamqError(f"unexpected {type(exc).__name__}"), joined)
             else:
                 self._failures = 0
+                self._told.clear()
                 self._report(found, joined, began, is_complete=is_complete)
             await self._pause(time.monotonic() - began)
 
@@ -208,9 +210,9 @@ class PrefixWatcher:
         self._failures += 1
         if self._failures == 1:
             _logger.warning("the streams of a prefix cannot be listed: %s: %s", error.code, error)
-        for listener in list(self._listeners):
-            if self._failures == 1 or listener in joined:
-                listener.failed(self._prefix, error)
+        for listener in self._listeners - self._told:
+            self._told.add(listener)
+            listener.failed(self._prefix, error)
         self._joined |= joined & self._listeners  # they have seen nothing yet
 
     async def _pause(self, took: float) -> None:

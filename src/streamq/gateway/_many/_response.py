@@ -105,10 +105,12 @@ class ManyStreams(LiveResponse):
 
         Raises:
             StreamqError: No stream can be followed, and the client has the end of none: the error
-                of the first one. Or a prefix cannot be looked at.
+                of the first one. Or a prefix cannot be looked at, or the backend cannot be opened.
 
         Cancellation: the caller calls :meth:`aclose`.
         """
+        most = await self._gateway.questions.most_of_client()
+        self._around.opening = asyncio.Semaphore(max(most - 1, 1))
         for number, line in enumerate(self._named):
             self._start(line)
             if number % _STEP_STREAMS == 0:

@@ -29,7 +29,6 @@ from ._rotation import PieceKind, Rotation
 
 _logger = gateway_logger()
 
-_OPENED_AT_ONCE = 8
 _READ_SECONDS = 60.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _MOST_DOUBLINGS = 5
@@ -65,7 +64,8 @@ class Surroundings:
         last_attempt: Whether attempts that a stored reset has voided are left out.
         changed: Called with a stream whenever its state has changed, and without one when a prefix
             was looked at.
-        opening: Bounds how many streams are opened at once.
+        opening: Bounds how many streams are opened at once, so that other requests of the client
+            have their turn among its questions to the backend.
     """
 
     gateway: Gateway
@@ -77,7 +77,7 @@ class Surroundings:
     wait_seconds: float | None
     last_attempt: bool
     changed: Callable[[StreamLine | None], None]
-    opening: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OPENED_AT_ONCE))
+    opening: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
 
 class StreamLine:

@@ -1,3 +1,4 @@
+// @ts-self-types="./client.d.ts"
 // Reads streams of a streamq gateway: in browsers, Node 18 and newer, Deno and Bun; without a build.
 //
 //   import { Gateway } from "https://streams.example.org/client.js";
@@ -6,7 +7,6 @@
 //
 // A copy needs the folder client/ beside it. Documentation: docs/javascript.md of streamq.
 // Design: docs/design/javascript-client.md.
-// @ts-self-types="./client.d.ts"
 
 import { GatewayError } from "./client/errors.js";
 import { Http } from "./client/http.js";
@@ -19,6 +19,7 @@ import { StreamView, viewsOf } from "./client/view.js";
 
 export { GatewayError, parse };
 
+const HERE = import.meta.url.replace(/[^/]*$/, ""); // not new URL(): bundlers look for a file then
 const MOST_STOP_SECONDS = 60; // that the gateway waits
 
 export class Gateway {
@@ -26,7 +27,7 @@ export class Gateway {
   #isShared;
   #sharing = new Map(); // by where its readers begin
 
-  constructor(url = new URL(".", import.meta.url), { share = false, ...options } = {}) {
+  constructor(url = HERE, { share = false, ...options } = {}) {
     this.#http = new Http(url, options);
     this.#isShared = share;
   }

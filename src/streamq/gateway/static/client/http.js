@@ -4,7 +4,7 @@
 import { GatewayError } from "./errors.js";
 import { Tokens } from "./tokens.js";
 import { parse } from "./values.js";
-import { Pace, pause } from "./waiting.js";
+import { Pace, pause, unlessAborted } from "./waiting.js";
 
 export const ANSWER_MS = 60_000; // a gateway that has much to do answers within 50 s
 export const MOST_REFUSALS = 3; // of tokens, one after the other
@@ -35,8 +35,7 @@ export class Http {
   // Sends a request once. Returns its answer, if it is a success, and the token that it had.
   async send(url, { method = "GET", body, accept = "application/json", signal }) {
     const headers = { Accept: accept };
-    const token = await this.tokens.current();
-    signal?.throwIfAborted();
+    const token = await unlessAborted(this.tokens.current(), signal);
     if (token) headers.Authorization = `Bearer ${token}`;
     let response;
     try {
@@ -44,7 +43,7 @@ export class Http {
         method, body, headers, signal, cache: "no-store", credentials: this.#credentials,
       });
     } catch (cause) {
-      signal?.throwIfAborted();
+      signal.throwIfAborted();
       throw new GatewayError("unreachable", `${url.origin} cannot be reached, or does not permit ` +
         "this page to read (CORS); the console, or `cause`, has the reason", { retryable: true, cause });
     }
@@ -64,7 +63,7 @@ export class Http {
       for (;;) {
         try {
           const { response } = await this.send(url, { method, signal: own.signal });
-          return this.#data(response, await response.text());
+          return this.#data(response, await response.text().catch(cut));
         } catch (problem) {
           own.signal.throwIfAborted();
           if (isTokenProblem(problem)) refusals++;
@@ -111,6 +110,11 @@ export function linked(signal) {
   signal?.addEventListener("abort", abort);
   own.unlink = () => signal?.removeEventListener("abort", abort);
   return own;
+}
+
+// Reports a body that does not come to its end.
+export function cut(cause) {
+  throw new GatewayError("connection_lost", "the connection was cut", { retryable: true, cause });
 }
 
 function lateError(url, seconds) {

@@ -2,7 +2,7 @@
 
 import { GatewayError } from "./errors.js";
 import { Frames } from "./frames.js";
-import { ANSWER_MS, isTokenProblem, linked, mayPass } from "./http.js";
+import { ANSWER_MS, cut, isTokenProblem, linked, mayPass } from "./http.js";
 import { complete, parse } from "./values.js";
 import { Pace, pause, Watchdog } from "./waiting.js";
 
@@ -148,7 +148,7 @@ async function* readResponse(http, { url, method, body }, { signal, onUnreadable
   } catch (problem) {
     if (own.signal.aborted) throw own.signal.reason;
     if (problem instanceof GatewayError || problem === ENDED) throw problem;
-    throw new GatewayError("connection_lost", "the connection was cut", { retryable: true, cause: problem });
+    cut(problem);
   } finally {
     watchdog.stop();
     stopRenewal();

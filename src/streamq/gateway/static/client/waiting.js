@@ -13,6 +13,16 @@ export async function within(promise, ms, late) {
   }
 }
 
+// Returns what a promise has, or throws the reason of a signal that is aborted before.
+export function unlessAborted(promise, signal) {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener("abort", abort);
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}
+
 // Waits until the time is over, the browser is online again, or a signal is aborted.
 export function pause(ms, ...signals) {
   return new Promise((resolve) => {
@@ -33,7 +43,7 @@ export function pause(ms, ...signals) {
 // so that clients that were cut off together do not come back together.
 export class Pace {
   #failures = 0;
-  retryMs = 1000; // what the gateway asks for
+  retryMs = 500; // until the gateway says what it wants
   mostMs = 15_000;
 
   succeed() {
