@@ -68,6 +68,18 @@ def shown(item: StreamEvent[Any, Any]) -> tuple[str, object]:
             raise AssertionError(other)
 
 
+class SlowToDescribe(FaultyQueue):
+    """Lets other tasks run before it answers, or does not answer."""
+
+    is_down = False
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        await asyncio.sleep(0.01)
+        if self.is_down:
+            raise BackendUnavailableError("gone", backend="memory")
+        return await super().describe(stream, last=last)
+
+
 async def rest(readers: StreamReaders[Any, Any]) -> list[tuple[str, object]]:
     return [shown(item) async for item in readers]
 
@@ -399,6 +411,48 @@ async def test_more_streams_than_permitted_are_an_error(
     async with open_readers(["a"], max_streams=1, queue=queue, settings=settings) as readers:
         with pytest.raises(ConfigurationError, match="max_streams"):
             await readers.add("b")
+
+
+async def test_streams_that_are_opened_at_once_are_counted_too(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """On a backend that takes its time many are on their way before the first one is read."""
+    for name in "abc":
+        await write_on(queue, settings, name, name)
+    slow = SlowToDescribe(queue)
+    with pytest.raises(ConfigurationError, match="max_streams"):
+        await open_readers(list("abc"), max_streams=2, from_="tail", queue=slow, settings=settings)
+    async with open_readers(["a"], max_streams=2, queue=slow, settings=settings) as readers:
+        await asyncio.gather(readers.add("b", from_="tail"), readers.add("b", from_="tail"))
+        assert {each.name for each in readers.streams} == {"a", "b"}
+
+
+async def test_stream_that_cannot_be_opened_keeps_its_place(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """A program that stores the places after an outage must not see everything again."""
+    await write_on(queue, settings, "a", 1, 2)
+    async with open_readers(["a"], queue=queue, settings=settings) as readers:
+        assert shown(await anext(readers)) == ("a", 1)
+        places = dict(readers.cursors)
+    slow = SlowToDescribe(queue)
+    slow.is_down = True
+    options = {"from_": places, "must_exist": True, "settings": settings}
+    async with open_readers(["a"], queue=slow, **options) as readers:
+        assert shown(await anext(readers)) == ("a", BackendUnavailableError)
+        assert readers.cursors == places
+        slow.is_down = False
+        await readers.add("a")
+        assert shown(await anext(readers)) == ("a", 2)
+
+
+async def test_token_that_nothing_would_be_sent_is_refused(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """Whoever gives one believes that a gateway is asked."""
+    for options in ({"streams": ["a"], "queue": queue}, {"prefixes": ["p/"]}):
+        with pytest.raises(ConfigurationError, match="open_gateway"):
+            await open_readers(**options, token="secret", settings=settings)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ from streamq.records._codec import Codec
 from streamq.records._values import Serializer, T
 
 from ._data_converter import configured_conversion
+from ._gateway import refuse_token
 from ._open import open_queue, open_queue_for, retry_policy, stream_id
 from ._opening import Opening
 from ._requirements import check_capabilities
@@ -156,6 +157,8 @@ def open_readers(
             return serializer or configured, codec or its_codec
 
         _check(streams, prefixes, list_seconds, max_streams, idle_seconds)
+        if queue is not None or not streams:
+            refuse_token(token)
         if queue is not None:
             used = queue
         elif streams:
@@ -234,7 +237,7 @@ async def begin_readers(
         places = {stream_id(each, settings, queue): cursor for each, cursor in from_.items()}
 
     async def open_one(stream: StreamId, place: str | None) -> StreamReader[T, Gap]:
-        begin = place or places.get(stream, default)
+        begin = place or default
         retry = retry_policy(settings, queue, stream)
         serializer, codec = convert(stream)
         is_named = begin in ("beginning", "last", "tail")
@@ -264,6 +267,7 @@ async def begin_readers(
         identify=partial(stream_id, settings=settings, queue=queue),
         idle_seconds=idle_seconds,
         max_streams=max_streams,
+        places=places,
         goes_on=bool(prefixes),
         on_close=on_close,
     )

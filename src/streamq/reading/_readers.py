@@ -61,6 +61,7 @@ class StreamReaders(Generic[T, GapT]):
         identify: Callable[[str | StreamId], StreamId],
         idle_seconds: float,
         max_streams: int,
+        places: Mapping[StreamId, str] | None = None,
         goes_on: bool = False,
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -69,6 +70,7 @@ class StreamReaders(Generic[T, GapT]):
         self._identify = identify
         self._idle_seconds = idle_seconds
         self._max_streams = max_streams
+        self._places = places or {}  # where streams begin
         self._goes_on = goes_on
         self._clock = asyncio.get_running_loop().time
         self._home = Home("readers", backend=queue.backend)
@@ -77,6 +79,7 @@ class StreamReaders(Generic[T, GapT]):
             self._end_tasks, self._close_readers, *([] if on_close is None else [on_close])
         )
         self._readings: dict[StreamId, _Reading[T, GapT]] = {}
+        self._opening: list[StreamId] = []
         self._ended: dict[StreamId, str] = {}  # cursors of streams that are read no more
         self._removed: set[StreamId] = set()  # a prefix may list them still
         self._idle: list[_Reading[T, GapT]] = []  # read on when the iteration comes back
@@ -143,12 +146,17 @@ class StreamReaders(Generic[T, GapT]):
         self._check_open()
         if stream in self._readings:
             return
-        if len(self._readings) >= self._max_streams:
+        if len(self._readings) + len({*self._opening} - {stream}) >= self._max_streams:
             raise ConfigurationError(
                 f"{self._max_streams} streams are read already, and {stream} is one more; read "
                 "fewer, or permit more with max_streams="
             )
-        reader = await self._open_one(stream, from_ or self._ended.get(stream))
+        self._opening.append(stream)
+        try:
+            place = from_ or self._ended.get(stream) or self._places.get(stream)
+            reader = await self._open_one(stream, place)
+        finally:
+            self._opening.remove(stream)
         if self._closed or stream in self._readings:  # another call was quicker
             await reader.aclose()
             self._check_open()
@@ -179,7 +187,9 @@ class StreamReaders(Generic[T, GapT]):
         self._wake()
 
     def fail(self, stream: StreamId, error: StreamqError) -> None:
-        """Deliver the failure of a stream that could not be opened."""
+        """Deliver the failure of a stream that could not be opened; its place stays known."""
+        if stream in self._places:
+            self._ended.setdefault(stream, self._places[stream])
         self._news.append(StreamEvent(stream, ReadFailure(error)))
         self._wake()
 

@@ -183,9 +183,12 @@ class TopicsSubscription(Generic[T]):
 
     @property
     def cursors(self) -> Mapping[str, str]:
-        """The place after the last event delivered, of each topic: pass it as ``from_`` later."""
+        """The place after the last event delivered, of each topic: pass it as ``from_`` later.
+
+        A topic that could not be opened has the place that it was to begin at, if there was one.
+        """
         cursors = self._open_readers().cursors
-        return {topic: cursors[stream] for stream, topic in self._topics.items()}
+        return {topic: cursors[each] for each, topic in self._topics.items() if each in cursors}
 
     def __aiter__(self) -> Self:
         return self
