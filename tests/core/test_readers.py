@@ -437,8 +437,9 @@ async def test_stream_that_cannot_be_opened_keeps_its_place(
         places = dict(readers.cursors)
     slow = SlowToDescribe(queue)
     slow.is_down = True
-    options = {"from_": places, "must_exist": True, "settings": settings}
-    async with open_readers(["a"], queue=slow, **options) as readers:
+    async with open_readers(
+        ["a"], from_=places, must_exist=True, queue=slow, settings=settings
+    ) as readers:
         assert shown(await anext(readers)) == ("a", BackendUnavailableError)
         assert readers.cursors == places
         slow.is_down = False

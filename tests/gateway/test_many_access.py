@@ -81,10 +81,10 @@ async def test_a_request_for_streams_of_others_only_is_one_for_none(
     await write(queue, "theirs")
     served = await start()
     for name in ("theirs", "nobody"):
-        body = {"json": {"streams": [name]}} if method == "POST" else {}
+        body = {"streams": [name]} if method == "POST" else None
         path = "/events" if method == "POST" else address(name)
         headers = bearer(token(stream="mine"))
-        answer = await served.client.request(method, path, headers=headers, **body)
+        answer = await served.client.request(method, path, headers=headers, json=body)
         assert (answer.status_code, answer.json()) == (
             404,
             {"error": "stream_not_found", "message": f"there is no stream default/{name}"},

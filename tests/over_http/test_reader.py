@@ -34,6 +34,7 @@ from streamq import (
     load_settings,
     open_gateway,
     open_reader,
+    open_readers,
     open_writer,
     read_story,
 )
@@ -152,6 +153,48 @@ async def test_token_is_asked_for_again_when_it_ends(
                 await asyncio.sleep(0.5)
     assert len(asked) == 2
     assert (asked[0] == threading.get_ident()) is is_async  # what may block has a thread
+
+
+async def test_token_that_ends_for_many_streams_is_asked_for_once(
+    queue: WatchedQueue, serving: Serving
+) -> None:
+    """Two hundred streams of a console must not ask the login service two hundred times."""
+    asked = 0
+
+    def token() -> str:
+        nonlocal asked
+        asked += 1
+        lifetime = timedelta(seconds=2 if asked == 1 else 60)
+        return mint_token(every=True, settings=WITH_KEY, lifetime=lifetime)
+
+    names = [f"s{number}" for number in range(12)]
+    async with serving(WITH_KEY) as server:
+        writers = [await open_writer(name, queue=queue) for name in names]
+        async with (
+            open_gateway(server.url, token=token, settings=SETTINGS) as gateway,
+            open_readers(names, queue=gateway, settings=SETTINGS) as readers,
+        ):
+            for value in ("first", "after the token has ended"):
+                for writer in writers:
+                    await writer.send_chunk(value)
+                    await writer.flush()
+                for _ in names:
+                    event = (await anext(readers)).event
+                    assert isinstance(event, Chunk)
+                    assert event.value == value
+                await asyncio.sleep(2.5 if value == "first" else 0)
+        for writer in writers:
+            await writer.aclose()
+    assert asked == 2
+
+
+async def test_function_that_returns_no_token_is_named(
+    queue: WatchedQueue, serving: Serving
+) -> None:
+    """A forgotten ``return`` must not send a token that is called None."""
+    async with serving(WITH_KEY) as server:
+        with pytest.raises(ConfigurationError, match="the token is NoneType"):
+            await open_gateway(server.url, token=lambda: None, settings=SETTINGS)  # type: ignore[arg-type]
 
 
 async def test_refused_token_is_asked_for_once_more_and_then_reported(

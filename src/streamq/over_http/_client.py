@@ -71,7 +71,7 @@ class GatewayClient:
         Raises:
             StreamqError: There is none.
         """
-        async with self._answer(url, params, stream, {}) as response:
+        async with self._answer(url, params, stream, {}) as (response, _):
             body = await self._body(response, MOST_BYTES)
             if body is None:
                 raise malformed(self.origin, f"more than {MOST_BYTES} bytes", stream)
@@ -80,19 +80,19 @@ class GatewayClient:
     @contextlib.asynccontextmanager
     async def pieces(
         self, url: str, params: Mapping[str, str], stream: StreamId
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open a response that goes on, and yield its bytes as they come.
+    ) -> AsyncIterator[tuple[AsyncIterator[bytes], str | None]]:
+        """Open a response that goes on; yield its bytes as they come, and the token that was sent.
 
         Raises:
             StreamqError: It is refused. The end and the loss of an open response end the iteration.
         """
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
-        async with self._answer(url, params, stream, headers) as response:
+        async with self._answer(url, params, stream, headers) as (response, token):
             kind = response.headers.get("content-type", "")
             if not kind.startswith("text/event-stream"):
                 raise malformed(self.origin, f"the content type {kind[:50]!r}", stream)
             async with contextlib.aclosing(_until_lost(response)) as found:
-                yield found
+                yield found, token
 
     async def aclose(self) -> None:
         """Close all connections. Idempotent."""
@@ -105,12 +105,13 @@ class GatewayClient:
         params: Mapping[str, str],
         stream: StreamId | None,
         headers: dict[str, str],
-    ) -> AsyncIterator[httpx.Response]:
-        """Yield an answer with status 200; its body is read by the caller."""
+    ) -> AsyncIterator[tuple[httpx.Response, str | None]]:
+        """Yield an answer with status 200, whose body the caller reads, and the token."""
         # No read time-out for a response that goes on: who reads it knows its heartbeat.
         timeout = None if "Accept" in headers else _ANSWER_SECONDS
         limits = httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS, read=timeout)
-        response, is_renewed = None, False
+        response = token = None
+        is_renewed = False
         await self._pause()
         while response is None:
             token = await self.token.get()
@@ -128,7 +129,7 @@ class GatewayClient:
         try:
             if response.status_code != _OK:
                 raise await self._error(response, stream)
-            yield response
+            yield response, token
         finally:
             await response.aclose()
 

@@ -65,6 +65,7 @@ class Feed:
         self._url = url
         self._params = params
         self._stream = stream
+        self._token: str | None = None
         self._records: deque[Stored] = deque()
         self._size_bytes = 0
         self._changed = asyncio.Event()
@@ -134,7 +135,8 @@ class Feed:
 
     async def _receive(self) -> None:
         try:
-            async with self._client.pieces(self._url, self._params, self._stream) as pieces:
+            opening = self._client.pieces(self._url, self._params, self._stream)
+            async with opening as (pieces, self._token):
                 parser, limit = FrameParser(), _FIRST_SECONDS
                 while True:
                     async with asyncio.timeout(limit):
@@ -185,7 +187,7 @@ class Feed:
                     self._heartbeat_seconds = float(seconds)
             case "reconnect" | "revoked":
                 if kind == "revoked" or found.get("reason") == "token_expired":
-                    self._client.token.refuse(await self._client.token.get())
+                    self._client.token.refuse(self._token)  # not the one that others have by now
                 return False
             case "error":
                 if found.get("error") == "stream_not_found":

@@ -62,12 +62,12 @@ class TokenSource:
             self._token = None
         return True
 
-    async def _asked(self, call: Callable[[], str | Awaitable[str]]) -> str:
+    async def _asked(self, call: Callable[[], str | Awaitable[str]]) -> object:
         try:
             async with asyncio.timeout(_SECONDS) as patience:
                 if inspect.iscoroutinefunction(call):
-                    return str(await call())
-                return str(await self._thread.call(call))
+                    return await call()
+                return await self._thread.call(call)
         except StreamqError:
             raise
         except Exception as exc:
@@ -80,12 +80,14 @@ class TokenSource:
             ) from exc
 
 
-def _checked(token: str) -> str:
+def _checked(token: object) -> str:
     """Return a token that a header can have.
 
     Raises:
         ConfigurationError: It is none.
     """
+    if not isinstance(token, str):
+        raise ConfigurationError(f"the token is {type(token).__name__}, and has to be a text")
     token = token.strip().removeprefix("Bearer ")
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         what = "is empty" if not token else "has characters that no token has"
