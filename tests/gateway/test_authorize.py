@@ -417,9 +417,13 @@ async def test_an_application_with_tenants_names_those_that_cancel(
 ) -> None:
     """A workflow has no tenant: otherwise one company could stop what another one runs."""
     name = "chat-7/11111111-2222-3333-4444-555555555555/main"
-    given = permit("cancel", every=True)
+    await write(queue, name)
+    given = permit("cancel", "read", every=True)
     client = await start(lambda *_: Grant([given], tenant="default"))
     assert seen(await client.post(f"/cancel/{name}")) == (501, "cancel_unavailable")
+    shown = (await client.get(f"/streams/{name}")).json()["actions"]
+    assert shown == ["read", "describe"]  # no page has a button for it
+    await queue.delete(StreamId("default", name))
     settings = OPEN.model_copy(update={"temporal_address": "127.0.0.1:1"})
     client = await start(lambda *_: given, settings)
     assert seen(await client.post(f"/cancel/{name}")) == (503, "temporal_unavailable")

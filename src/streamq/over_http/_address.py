@@ -14,8 +14,11 @@ from streamq._events import user_stream
 from streamq._loopback import is_loopback, is_own_network
 
 _SCHEMES = ("https://", "http://")
+_ROUTE = r"/(?:events|records|story|streams)/"
+# An application often mounts the gateway at /streams, which is one of its routes as well.
+_MOUNTED = rf"(?:(?!{_ROUTE}).)*/streams(?=(?:/t/[^/]+)?{_ROUTE}.)"
 _STREAM = re.compile(
-    r"(?P<prefix>.*?)(?:/t/(?P<tenant>[^/]+))?/(?:events|records|story|streams)/(?P<name>.+)"
+    rf"(?P<prefix>{_MOUNTED}|.*?)(?:/t/(?P<tenant>[^/]+))?{_ROUTE}(?P<name>.+)", re.DOTALL
 )
 _ROOT = re.compile(r"(?P<prefix>.*?)(?:/t/(?P<tenant>[^/]+))?/?")
 _PLACES = {"after", "last_event_id", "from", "wait", "last", "follow"}
@@ -46,6 +49,8 @@ class GatewayAddress:
     @classmethod
     def parse(cls, url: str) -> GatewayAddress:
         """Read an address: of the page, of a stream, or of the gateway itself.
+
+        What follows ``/streams`` and looks like a route is one, of a gateway that is mounted there.
 
         Raises:
             ConfigurationError: It cannot be used.

@@ -41,7 +41,7 @@ def permitted_actions(
     allowed = [action for action in _SHOWN if rights.allow(action, stream)]
     if _has_only_cookie(request, rights):
         allowed = [action for action in allowed if action in _READING]
-    if Action.CANCEL in allowed and not _can_cancel(gateway, stream):
+    if Action.CANCEL in allowed and not _can_cancel(gateway, rights, stream):
         allowed.remove(Action.CANCEL)
     return [action.value for action in allowed]
 
@@ -63,9 +63,12 @@ def _has_only_cookie(request: Request, rights: Rights) -> bool:
     return rights.token_id is not None and "authorization" not in request.headers
 
 
-def _can_cancel(gateway: Gateway, stream: StreamId) -> bool:
+def _can_cancel(gateway: Gateway, rights: Rights, stream: StreamId) -> bool:
+    tenants = cancelling_tenants(
+        gateway.settings, gateway.authority.issuers, is_one_of_many=rights.is_tenant_granted
+    )
     return (
         execution_of(stream.name) is not None
-        and stream.tenant in cancelling_tenants(gateway.settings, gateway.authority.issuers)
+        and stream.tenant in tenants
         and importlib.util.find_spec("temporalio") is not None
     )
