@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from contextlib import AsyncExitStack
@@ -172,6 +173,22 @@ async def test_a_connection_counts_as_one(start: Serve, queue: WatchedQueue) -> 
         assert (answer.status_code, answer.json()["error"]) == (429, "client_limit")
     await eventually(lambda: served.gateway.statistics().connections == 0)
     await eventually(lambda: served.gateway.statistics().waiting == 0)
+
+
+async def test_a_client_that_leaves_within_its_body_is_no_error(
+    start: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anybody could fill the log with tracebacks."""
+    served = await start()
+    _, writer = await asyncio.open_connection("127.0.0.1", served.client.base_url.port)
+    writer.write(b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+    await writer.drain()
+    await asyncio.sleep(0.2)  # the gateway waits for the rest by then, and shows that nowhere
+    writer.close()
+    await writer.wait_closed()
+    assert (await served.get("/healthz")).status_code == 200
+    await asyncio.sleep(0.2)
+    assert not [record for record in caplog.records if record.exc_info or "ASGI" in record.message]
 
 
 async def test_a_head_request_reads_nothing(start: Serve, queue: WatchedQueue) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import Body, Depends, FastAPI, HTTPException
+from fastapi import BackgroundTasks, Body, Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from httpx_sse import aconnect_sse
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -29,7 +29,7 @@ from streamq.driver import StreamId
 from streamq.gateway import Gateway, GatewayOptions, StreamResponses, create_app
 from streamq.gateway import serve as serve_app
 
-from .served import WatchedQueue, number
+from .served import WatchedQueue, eventually, number
 
 SETTINGS = load_settings(backend="memory", retry_seconds=0.05)
 
@@ -522,6 +522,56 @@ async def test_under_a_middleware_that_wraps_requests(queue: WatchedQueue, start
             await writer.send_chunk("y")
             await writer.flush()
             assert (await anext(events)).json()["value"] == "y"
+
+
+async def test_what_a_route_does_afterwards_is_done(queue: WatchedQueue, start: Any) -> None:
+    """FastAPI's background tasks belong to the response, whichever kind it is."""
+    await write(queue, "ada/a")
+    streams, app = StreamResponses(queue=queue, settings=SETTINGS), FastAPI()
+    done: list[str] = []
+
+    @app.get("/{kind}")
+    async def events(kind: str, request: Request, later: BackgroundTasks) -> Response:
+        later.add_task(done.append, kind)
+        return await streams.events(request, "ada/a" if kind == "one" else ["ada/a"])
+
+    client = await start(app)
+    for kind in ("one", "many"):
+        assert "0 of ada/a" in (await client.get(f"/{kind}")).text
+        await eventually(lambda kind=kind: done[-1:] == [kind])  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("names", ["ada/a", ["ada/a", "ada/b"]], ids=["one", "many"])
+async def test_a_response_that_is_not_returned_gives_its_place_back(
+    names: str | list[str], queue: WatchedQueue, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A route that fails after its answer was made would otherwise use up all connections."""
+    monkeypatch.setattr("streamq.gateway._live_response._UNUSED_SECONDS", 0.5)
+    app, own = create_app(queue, SETTINGS), FastAPI()
+    streams, kept = StreamResponses(app), list[Response]()
+
+    @own.get("/kept")
+    async def keep(request: Request) -> Response:
+        kept.append(await streams.events(request, names))
+        raise HTTPException(418, "after all not")
+
+    @own.get("/late")
+    async def late(request: Request) -> Response:
+        return kept[0]
+
+    client = await start(own)
+    async with open_writer("ada/a", queue=queue) as writer:
+        await writer.send_chunk("x")
+        await writer.flush()
+        assert (await client.get("/kept")).status_code == 418
+        gateway: Gateway = app.state.gateway
+        assert gateway.bounds.connections.held == 1
+        await eventually(lambda: not gateway.bounds.connections.held)
+        await eventually(lambda: not gateway.bounds.shared.held)
+        late_answer = (await client.get("/late")).text
+        assert '"reason":"max_age"' in late_answer  # the client comes back
+        assert not [task for task in asyncio.all_tasks() if "line" in task.get_name()]
+    await streams.aclose()
 
 
 async def test_the_server_stops_although_streams_are_open(

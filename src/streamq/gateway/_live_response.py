@@ -31,6 +31,7 @@ _PATIENCE = 5
 """Factor of the reconnection delay after an error that is unlikely to pass by itself."""
 
 _START_AND_END_SECONDS = 1.0
+_UNUSED_SECONDS = 60.0
 _PIECE_BYTES = 65_536
 
 HEADERS = {
@@ -48,6 +49,9 @@ class LiveResponse(Response, abc.ABC):
     None of these affects the producer. Every response whose client is still there ends with a named
     event: that of the ending, ``error``, or ``reconnect`` where the stream goes on. If it is
     stopped while a client does not accept the last event, that one is not followed by another.
+
+    A response holds its place from the moment when it is made. One that nobody sends, since what
+    received it has failed, gives the place up after a minute.
 
     Args:
         gateway: Counts the connection and can stop it.
@@ -81,6 +85,8 @@ class LiveResponse(Response, abc.ABC):
         self._writer: asyncio.Task[None] | None = None
         self._stopped_for: str | None = None
         self._is_sending = False
+        loop = asyncio.get_running_loop()
+        self._unused = loop.call_later(_UNUSED_SECONDS, self._give_up)
 
     @property
     @abc.abstractmethod
@@ -118,11 +124,12 @@ class LiveResponse(Response, abc.ABC):
 
     @abc.abstractmethod
     def _leave(self) -> None:
-        """Give up what the response holds."""
+        """Give up what the response holds. Idempotent."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         end = {"type": "http.response.body", "body": b"", "more_body": False}
+        self._unused.cancel()
         try:
             await _send(send, start, _START_AND_END_SECONDS)
             if scope["method"] != "HEAD":
@@ -137,6 +144,8 @@ class LiveResponse(Response, abc.ABC):
             _logger.debug("a client of %s is gone: %s", self._asked, exc)
         finally:
             self._leave()
+        if self.background is not None:  # of an application's own route
+            await self.background()
 
     def stop(self, reason: str = "stopping") -> None:
         """End the connection now, in an orderly way."""
@@ -145,6 +154,11 @@ class LiveResponse(Response, abc.ABC):
         elif not self._writer.done():
             self._stopped_for = reason
             self._writer.cancel()
+
+    def _give_up(self) -> None:
+        _logger.warning("a response with %s was made, and nobody has sent it", self._asked)
+        self.stop("max_age")
+        self._leave()
 
     async def _serve(self, receive: Receive, send: Send) -> None:
         """Write until the stream has ended, or :meth:`stop` is called.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from streamq._events import StreamId
@@ -28,7 +28,10 @@ async def send_many_events(request: Request) -> Response:
     """Answer with server-sent events of all streams that the request asks for."""
     request_rights = await rights_of_request(request, reads=True)
     is_post = request.method == "POST"
-    asked = await asked_by_body(request) if is_post else asked_by_address(request)
+    try:
+        asked = await asked_by_body(request) if is_post else asked_by_address(request)
+    except ClientDisconnect:
+        return Response(status_code=CLIENT_GONE)
     found = await request_rights.below() if asked.prefixes else None
     if asked.names:
         streams, rights = await request_rights.on_all(asked.names)

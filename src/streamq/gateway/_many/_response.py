@@ -141,8 +141,7 @@ class ManyStreams(LiveResponse):
     async def aclose(self) -> None:
         """Follow no stream any more. Idempotent."""
         tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
+        self._unused.cancel()
         self._leave()
         await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -221,5 +220,7 @@ class ManyStreams(LiveResponse):
         return isinstance(error, ClosedError)
 
     def _leave(self) -> None:
+        for task in self._tasks:
+            task.cancel()
         self._prefixes.leave()
         self._held.close()
