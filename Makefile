@@ -105,14 +105,17 @@ $(LOWEST)/.ready: $(READY) constraints-lowest.txt
 	@touch $@
 
 LOCK = $(BIN)/uv pip compile --quiet --universal --upgrade --no-annotate --no-emit-index-url --no-header \
-	--python-version 3.11 --all-extras $(addprefix --no-emit-package ,$(OURS)) \
+	--python-version 3.11 $(addprefix --no-emit-package ,$(OURS)) \
 	pyproject.toml plugins/*/pyproject.toml
+# The SDK of A2A needs newer packages than everything else, which is tried with the oldest without it.
+OLDEST = $(addprefix --extra ,$(filter-out a2a,$(shell sed -n \
+	'/^.project.optional-dependencies/,/^$$/s/^\([a-z0-9-]*\) = .*/\1/p' pyproject.toml plugins/*/pyproject.toml | sort -u)))
 
 lock: $(READY) ## Renew constraints.txt with the newest versions that fit, constraints-lowest.txt with the oldest.
-	@$(LOCK) --group dev -o constraints.txt
+	@$(LOCK) --all-extras --group dev -o constraints.txt
 	@$(BIN)/uv --version | sed -E 's/^uv ([0-9.]+).*/uv==\1/' >> constraints.txt
 	@grep -E '^($(TOOLS))==' constraints.txt | grep -v -E '^(temporal|valkey)' > constraints-tools.tmp
-	@$(LOCK) --group test --resolution lowest-direct -c constraints-tools.tmp -o constraints-lowest.txt
+	@$(LOCK) $(OLDEST) --group test --resolution lowest-direct -c constraints-tools.tmp -o constraints-lowest.txt
 	@rm constraints-tools.tmp
 
 clean: ## Remove everything that the other commands made.

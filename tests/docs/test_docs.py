@@ -119,6 +119,11 @@ def test_temporal_example_streams_a_poem(tmp_path: Path, temporal_address: str) 
         ("generators", "step 1|step 2|step 3|rung 1|rung 2|rung 3|the top"),
         ("methods", "You asked about the sea. Nobody knows. |answered by oracle-1"),
         ("standalone", "You asked about the sea. It is deep. |8 words"),
+        (
+            "a2a_agent",
+            "|TASK_STATE_WORKING|The lighthouse says nothing, and the sea repeats it. "
+            "|TASK_STATE_COMPLETED",
+        ),
         ("models", "Pier: 181.00|Dune: 140.00|cheapest: Dune"),
         (
             "in_workflow",
