@@ -27,7 +27,7 @@ from streamq import (
     installed_drivers,
     load_driver,
 )
-from streamq.a2a import ArtifactNote, FileReference, StatusNote
+from streamq.a2a import AgentValue, ArtifactNote, FileContent, FileReference, StatusNote
 from streamq.a2a._entries import State, Told, state_of, status_json
 from streamq.a2a.worker._merge import Merge
 from streamq.cli.plugin._readme import (
@@ -99,11 +99,16 @@ def mapping() -> str:
             [_value(6, ArtifactNote(name="Poem")), _chunk(7, Encoding.TEXT, b"!")],
         ),
         ("`FileReference`", [_value(8, FileReference("https://example.org/a.png", "image/png"))]),
-        ("reset, with the next chunk", [Reset(9, 2), _chunk(10, Encoding.TEXT, b"Hello")]),
-        ("seal END", [Seal(11, 2, SealState.END)]),
-        ("seal ERROR, CANCELLED", [Seal(12, 2, SealState.ERROR)]),
+        ("`FileContent`", [_value(13, FileContent.of(b"1,2", "text/csv", "a.csv"))]),
+        ("reset, with the next chunk", [Reset(14, 2), _chunk(15, Encoding.TEXT, b"Hello")]),
+        ("seal END", [Seal(16, 2, SealState.END)]),
+        ("seal ERROR, CANCELLED", [Seal(17, 2, SealState.ERROR)]),
         ("`task.status(text)`", Told(status=_status("WORKING"))),
         ("`task.ask(text)`", Told(status=_status("INPUT_REQUIRED"))),
+        (
+            "`task.send_artifact(id, text)`",
+            Told(parts=[{"text": "text"}], artifact={"artifactId": "id", "name": "id"}),
+        ),
         ("the client's next message", Told(message={"messageId": "1", "role": "ROLE_USER"})),
         ("the block is left", Told(status=status_json("COMPLETED", ""), is_last=True)),
         ("an exception fails the workflow", Told(status=_status("FAILED"), is_last=True)),
@@ -128,7 +133,7 @@ def _chunk(offset: int, encoding: Encoding, data: bytes) -> Event:
     return Chunk(offset, 1, offset - 1, encoding, data)
 
 
-def _value(offset: int, value: StatusNote | ArtifactNote | FileReference) -> Event:
+def _value(offset: int, value: AgentValue) -> Event:
     return _chunk(offset, Encoding.JSON, json.dumps(dataclasses.asdict(value)).encode())
 
 

@@ -7,7 +7,7 @@ what serves clients is :mod:`streamq.a2a.server`.
 Design: docs/design/a2a.md.
 """
 
-from ._values import AgentValue, ArtifactNote, FileReference, StatusNote
+from ._values import AgentValue, ArtifactNote, FileContent, FileReference, StatusNote
 from .worker._input import TaskInput
 from .worker._plugin import AgentPlugin
 from .worker._task import AgentTask, FollowUp
@@ -20,6 +20,7 @@ __all__ = [
     "AgentTaskWorkflow",
     "AgentValue",
     "ArtifactNote",
+    "FileContent",
     "FileReference",
     "FollowUp",
     "StatusNote",

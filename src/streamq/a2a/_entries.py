@@ -1,4 +1,4 @@
-"""Defines the entries of a task's log, as plain JSON, and turns chunks into parts.
+"""Defines the entries of a task's log, as plain JSON, and the forms of A2A in it.
 
 A task's log is one stream. Workers write it, replicas read it; neither needs the other's libraries.
 Design: docs/design/a2a.md.
@@ -6,8 +6,6 @@ Design: docs/design/a2a.md.
 
 from __future__ import annotations
 
-import base64
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -49,6 +47,7 @@ class Told:
         message: A message of the client, for the history.
         status: A status.
         reply: A message that answers instead of a task.
+        parts: Parts of a whole artifact, whose id is in ``artifact``.
         follow: Topic whose stream becomes an artifact from here on.
         artifact: Name, description and metadata of that artifact.
         is_last: Whether the workflow has nothing more to tell.
@@ -57,6 +56,7 @@ class Told:
     message: Json | None = None
     status: Json | None = None
     reply: Json | None = None
+    parts: list[Json] | None = None
     follow: str | None = None
     artifact: Json | None = None
     is_last: bool = False
@@ -92,28 +92,3 @@ def agent_message(text: str, message_id: str, task_id: str, context_id: str) -> 
         "role": "ROLE_AGENT",
         "parts": [{"text": text}],
     }
-
-
-def part_of(value: object) -> Json:
-    """Return the part for a chunk: text, bytes, or any JSON as data.
-
-    Numbers that JSON does not have (NaN, infinities) become text inside of the data.
-    """
-    if isinstance(value, str):
-        return {"text": value}
-    if isinstance(value, bytes | bytearray | memoryview):
-        raw = base64.b64encode(bytes(value)).decode()
-        return {"raw": raw, "mediaType": "application/octet-stream"}
-    return {"data": _plain(value)}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if value is None or isinstance(value, str | int | float):
-        return value
-    return str(value)

@@ -5,6 +5,7 @@ Design: docs/design/a2a.md.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
@@ -60,13 +61,36 @@ class FileReference:
     streamq_a2a: Literal["file"] = "file"
 
 
-AgentValue: TypeAlias = StatusNote | ArtifactNote | FileReference
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """Is a part of the artifact: a small file with its content.
+
+    Attributes:
+        content: The content in base64; :meth:`of` encodes it.
+        media_type: Its media type.
+        filename: Its name.
+        streamq_a2a: Marks the value; leave it alone.
+    """
+
+    content: str
+    media_type: str = ""
+    filename: str = ""
+    streamq_a2a: Literal["content"] = "content"
+
+    @classmethod
+    def of(cls, data: bytes, media_type: str = "", filename: str = "") -> FileContent:
+        """Return the part for the bytes of a file."""
+        return cls(base64.b64encode(data).decode(), media_type, filename)
+
+
+AgentValue: TypeAlias = StatusNote | ArtifactNote | FileReference | FileContent
 """What an activity may send besides text, JSON and bytes."""
 
-_TYPES: dict[str, type[StatusNote] | type[ArtifactNote] | type[FileReference]] = {
+_TYPES: dict[str, type[AgentValue]] = {
     "status": StatusNote,
     "artifact": ArtifactNote,
     "file": FileReference,
+    "content": FileContent,
 }
 
 

@@ -11,7 +11,7 @@ from temporalio import activity, workflow
 from temporalio.exceptions import ApplicationError
 
 from streamq import StreamWriter
-from streamq.a2a import AgentTask, ArtifactNote, FileReference, StatusNote, TaskInput
+from streamq.a2a import AgentTask, ArtifactNote, FileContent, FileReference, StatusNote, TaskInput
 from streamq.temporal import streaming_activity
 
 gates: dict[str, asyncio.Event] = {}
@@ -60,6 +60,8 @@ async def write_values(stream: StreamWriter[Any], text: str) -> None:
     await stream.send_chunk({"rows": [1, 2.5, None]})
     await stream.send_chunk(b"\x00\xff")
     await stream.send_chunk(FileReference("https://example.org/a.bin", "image/png", "a.png"))
+    await stream.send_chunk(FileContent.of(b"1,2", "text/csv", "a.csv"))
+    await stream.send_chunk({"streamq_a2a": "unknown"})
 
 
 @workflow.defn
@@ -83,6 +85,7 @@ class Planner:
             answer = await task.ask(
                 "On which day?", needs_authentication=request.text == "authenticate"
             )
+            task.send_artifact("sum", "one", {"two": 2}, name="Sum", metadata={"of": "two"})
             with task.artifact("answer", name="Answer", metadata={"day": answer.text}):
                 await workflow.execute_activity(
                     write_answer, answer.text, start_to_close_timeout=timedelta(seconds=20)

@@ -31,7 +31,9 @@ async def test_a_task_asks_and_goes_on_with_the_answer(stage: Stage, transport: 
     assert asked.status.message.parts[0].text == "On which day?"
     assert done.id == asked.id
     assert done.status.state == TaskState.TASK_STATE_COMPLETED
-    [artifact] = done.artifacts
+    summed, artifact = done.artifacts
+    assert (summed.artifact_id, summed.name, summed.metadata["of"]) == ("sum", "Sum", "two")
+    assert [part.WhichOneof("content") for part in summed.parts] == ["text", "data"]
     assert (artifact.artifact_id, artifact.name) == ("answer", "Answer")
     assert artifact.metadata["day"] == "Friday"
     assert artifact.parts[0].text == "Friday"
@@ -127,7 +129,7 @@ async def test_an_activity_sends_every_kind_of_part(stage: Stage) -> None:
     [artifact] = task.artifacts
     assert artifact.name == "All"
     assert artifact.metadata["page"] == 1
-    text, data, raw, file = artifact.parts[:4]
+    text, data, raw, file, content, unmarked = artifact.parts[:6]
     assert text.text == "text"
     assert MessageToDict(data.data) == {"rows": [1, 2.5, None]}
     assert raw.raw == b"\x00\xff"
@@ -136,5 +138,7 @@ async def test_an_activity_sends_every_kind_of_part(stage: Stage) -> None:
         "image/png",
         "a.png",
     )
+    assert (content.raw, content.media_type, content.filename) == (b"1,2", "text/csv", "a.csv")
+    assert MessageToDict(unmarked.data) == {"streamq_a2a": "unknown"}
     assert [each.parts[0].text for each in task.history] == ["go", "looking"]
     assert again == task

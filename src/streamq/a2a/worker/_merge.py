@@ -17,11 +17,11 @@ from streamq.a2a._entries import (
     Json,
     Told,
     agent_message,
-    part_of,
     state_of,
     status_json,
 )
-from streamq.a2a._values import ArtifactNote, FileReference, StatusNote, read_value
+from streamq.a2a._parts import part_of
+from streamq.a2a._values import ArtifactNote, StatusNote, read_value
 
 
 @dataclass
@@ -99,6 +99,9 @@ class Merge:
             artifact = self._artifacts.setdefault(told.follow, _Artifact())
             artifact.base = told.artifact or {}
             yield {"follow": told.follow, "base": artifact.base, "at": at}
+        if told.parts is not None:
+            found: Json = {**(told.artifact or {}), "parts": told.parts}
+            yield self._event({"artifact": found, "last": True, "at": at})
         if told.message is not None:
             yield {"message": told.message, "at": at}
         if told.reply is not None:
@@ -120,7 +123,8 @@ class Merge:
         at = [topic, event.offset]
         artifact = self._artifacts.setdefault(topic, _Artifact())
         if isinstance(event, Chunk):
-            value = read_value(_decoded(event))
+            data = _decoded(event)
+            value = read_value(data)
             if isinstance(value, ArtifactNote):
                 artifact.note |= _described(value)
                 return
@@ -132,9 +136,7 @@ class Merge:
                 return
             if self._state == "SUBMITTED":
                 yield self._status(status_json("WORKING", now), {})
-            part = (
-                _file_part(value) if isinstance(value, FileReference) else part_of(_decoded(event))
-            )
+            part = part_of(data if value is None else value)
             yield self._update(topic, part, {"at": at})
         elif isinstance(event, Seal):
             if event.state is SealState.END and not artifact.is_closed:
@@ -182,8 +184,3 @@ def _decoded(event: Chunk[Any]) -> object:
 def _described(note: ArtifactNote) -> Json:
     found = {"name": note.name, "description": note.description, "metadata": note.metadata}
     return {name: each for name, each in found.items() if each}
-
-
-def _file_part(value: FileReference) -> Json:
-    found = {"url": value.url, "mediaType": value.media_type, "filename": value.filename}
-    return {name: each for name, each in found.items() if each or name == "url"}

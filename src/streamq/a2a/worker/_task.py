@@ -26,6 +26,7 @@ from streamq.a2a._entries import (
     agent_message,
     status_json,
 )
+from streamq.a2a._parts import part_of
 from streamq.temporal._names import DEFAULT_TOPIC, check_topic
 from streamq.temporal.workflow._stream_topic import stream_topic
 
@@ -127,10 +128,36 @@ class AgentTask:
         """
         if check_topic(topic) in _RESERVED:
             raise ConfigurationError(f"topic {topic!r} is the task's own; choose another name")
-        found = {"name": name, "description": description, "metadata": dict(metadata or {})}
-        self._tell(Told(follow=topic, artifact={key: each for key, each in found.items() if each}))
+        self._tell(Told(follow=topic, artifact=_described(name, description, metadata)))
         with stream_topic(topic):
             yield
+
+    def send_artifact(
+        self,
+        artifact_id: str,
+        *values: Any,
+        name: str = "",
+        description: str = "",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Send a whole artifact from the workflow. Sent again, it replaces the one before.
+
+        Args:
+            artifact_id: Its id, which is not that of a topic.
+            values: Its parts: text, bytes, :class:`FileReference`, :class:`FileContent`, or any
+                JSON. They pass through the history of the workflow, so they should be small.
+            name: Name for people; by default the id.
+            description: What it is.
+            metadata: JSON for programs.
+
+        Raises:
+            ConfigurationError: There is no value, or no id.
+        """
+        if not values or not artifact_id:
+            raise ConfigurationError("an artifact has an id, and at least one part")
+        found = _described(name or artifact_id, description, metadata)
+        parts = [part_of(each) for each in values]
+        self._tell(Told(parts=parts, artifact={"artifactId": artifact_id, **found}))
 
     def reply(self, text: str) -> None:
         """Answer with a message; no task comes into being. Leave the block after it.
@@ -248,6 +275,11 @@ class AgentTask:
                 start_to_close_timeout=_TELL_TIMEOUT,
             )
             self._told += len(batch)
+
+
+def _described(name: str, description: str, metadata: Mapping[str, Any] | None) -> Json:
+    found = {"name": name, "description": description, "metadata": dict(metadata or {})}
+    return {key: each for key, each in found.items() if each}
 
 
 class FollowUp:
