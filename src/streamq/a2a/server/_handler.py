@@ -101,6 +101,14 @@ class TaskHandler(RequestHandler):
         """The agent."""
         self._resources = resources or Resources(agent)
 
+    async def open(self) -> None:
+        """Connect now; otherwise the first request does.
+
+        Raises:
+            StreamqError: Temporal or the queue cannot be reached.
+        """
+        await self._resources.logs()
+
     async def aclose(self) -> None:
         """Close what was opened. Idempotent."""
         await self._resources.aclose()
