@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import grpc
 import httpx
 import pytest
 from a2a.types.a2a_pb2 import (
     CancelTaskRequest,
     GetTaskRequest,
+    ListTasksRequest,
     Part,
     TaskPushNotificationConfig,
     TaskState,
 )
+from a2a.types.a2a_pb2_grpc import A2AServiceStub
 from a2a.utils.errors import (
     ContentTypeNotSupportedError,
     InvalidParamsError,
@@ -141,6 +145,18 @@ async def test_the_version_may_be_in_the_query(stage: Stage) -> None:
         wrong = await http.get("/tasks?A2A-Version=7.0")
         right = await http.get("/tasks?A2A-Version=1.0")
     assert (without.status_code, wrong.status_code, right.status_code) == (400, 400, 200)
+
+
+async def test_grpc_refuses_another_version(stage: Stage) -> None:
+    """A client of another version gets an error that says so, and no answer that it misreads."""
+    replica = await stage.replica()
+    async with grpc.aio.insecure_channel(replica.agent.grpc_url) as channel:
+        service: Any = A2AServiceStub(channel)  # type: ignore[no-untyped-call]
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await service.ListTasks(ListTasksRequest(), metadata=(("a2a-version", "99.0"),))
+        await service.ListTasks(ListTasksRequest(), metadata=(("a2a-version", "1.0"),))
+    assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "99.0" in str(raised.value.details())
 
 
 async def test_the_card_may_be_cached(stage: Stage) -> None:
