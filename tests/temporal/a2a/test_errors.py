@@ -184,6 +184,22 @@ async def test_a_failure_discloses_nothing(stage: Stage) -> None:
     assert last.message.parts[0].text.startswith("The agent failed")
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_mistake_of_the_agent_discloses_nothing(stage: Stage, transport: str) -> None:
+    """An exception of the code that reads a message goes to the log, not to the client."""
+
+    def broken(_: object) -> list[str]:
+        raise ValueError("the secret is 42")
+
+    replica = await stage.replica(arguments=broken)
+    async with replica.client(transport) as client, replica.starter(transport) as starter:
+        for run in (streamed(client, request("a")), sent(starter, request("a"))):
+            with pytest.raises(Exception) as raised:  # noqa: PT011 - the SDK's, by transport
+                await run
+            assert "failed to answer" in str(raised.value)
+            assert "secret" not in str(raised.value)
+
+
 async def test_cancelling_twice_is_refused_the_second_time(stage: Stage) -> None:
     """The first request ends the task, and the second one finds it ended."""
     replica = await stage.replica(workflow=Planner)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import uuid
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
 from a2a.server.context import ServerCallContext
@@ -60,7 +60,8 @@ from ._scope import Scope
 F = TypeVar("F", bound=Callable[..., Any])
 
 _CANCEL_SECONDS = 30.0
-_LARGEST_MESSAGE = 1_000_000
+_LARGEST_MESSAGE = 500_000  # it goes into one payload of Temporal, as JSON, and in arguments
+_BROKEN = "The agent failed to answer."
 _UNAVAILABLE = "The agent cannot be reached at the moment; try again."
 
 _logger = server_logger()
@@ -71,17 +72,25 @@ def _guarded(method: F) -> F:
 
     @functools.wraps(method)
     async def run(*args: Any, **kwargs: Any) -> Any:
-        try:
+        with _disclosing_nothing():
             return await method(*args, **kwargs)
-        except StreamqError as exc:
-            raise _unavailable(exc) from exc
 
     return run  # type: ignore[return-value]
 
 
-def _unavailable(error: StreamqError) -> A2AError:
-    _logger.warning("a request failed: %s: %s", type(error).__name__, error)
-    return InternalError(_UNAVAILABLE)
+@contextmanager
+def _disclosing_nothing() -> Iterator[None]:
+    """Turn errors that are not of A2A into one with a fixed text; the log has the rest."""
+    try:
+        yield
+    except A2AError:
+        raise
+    except StreamqError as exc:
+        _logger.warning("a request failed: %s: %s", type(exc).__name__, exc)
+        raise InternalError(_UNAVAILABLE) from exc
+    except Exception as exc:
+        _logger.exception("a request failed")
+        raise InternalError(_BROKEN) from exc
 
 
 class TaskHandler(RequestHandler):
@@ -194,7 +203,7 @@ class TaskHandler(RequestHandler):
 
         The stream ends with the task, or when the task waits for its client.
         """
-        try:
+        with _disclosing_nothing():
             place, fold, cursor = await self._accept(params, context)
             logs = await self._resources.logs()
             has_begun = not self.agent.can_reply or bool(params.message.task_id)
@@ -210,15 +219,13 @@ class TaskHandler(RequestHandler):
                     yield event
                     if fold.is_interrupted:
                         return
-        except StreamqError as exc:
-            raise _unavailable(exc) from exc
 
     @validate_request_params
     async def on_subscribe_to_task(
         self, params: SubscribeToTaskRequest, context: ServerCallContext
     ) -> AsyncGenerator[Event]:
         """Yield a task as it is, and then each of its events once, until it has ended."""
-        try:
+        with _disclosing_nothing():
             place = await self._find(params.id, params.tenant, context)
             logs = await self._resources.logs()
             fold, cursor = await logs.snapshot(place)
@@ -232,8 +239,6 @@ class TaskHandler(RequestHandler):
                 async for event in events:
                     if event is not None:
                         yield event
-        except StreamqError as exc:
-            raise _unavailable(exc) from exc
 
     @validate_request_params
     async def on_create_task_push_notification_config(

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from temporalio.plugin import SimplePlugin
-from temporalio.worker import WorkflowRunner
+from temporalio.worker import WorkerConfig, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from ._collect import collect
 from ._tell import tell
-from ._workflow import AgentTaskWorkflow
+from ._workflow import AgentTaskWorkflow, PinnedAgentTaskWorkflow
 
 _ACTIVITIES: tuple[Callable[..., Any], ...] = (collect, tell)
 
@@ -37,6 +37,17 @@ class AgentPlugin(SimplePlugin):
             workflow_runner=_pass_through,
         )
 
+    def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
+        """Add the workflow and the activities; with worker versioning, the workflow is pinned."""
+        config = super().configure_worker(config)
+        deployment = config.get("deployment_config")
+        if deployment is not None and deployment.use_worker_versioning:
+            config["workflows"] = [
+                PinnedAgentTaskWorkflow if each is AgentTaskWorkflow else each
+                for each in config["workflows"]
+            ]
+        return config
+
 
 # A plugin that was passed to both the client and the worker is applied twice: add everything once.
 
@@ -50,7 +61,9 @@ def _with_activities(
 
 def _with_workflows(existing: Sequence[type] | None) -> Sequence[type]:
     found = list(existing or ())
-    return [*found, *([] if AgentTaskWorkflow in found else [AgentTaskWorkflow])]
+    if AgentTaskWorkflow in found or PinnedAgentTaskWorkflow in found:
+        return found
+    return [*found, AgentTaskWorkflow]
 
 
 def _pass_through(existing: WorkflowRunner | None) -> WorkflowRunner:

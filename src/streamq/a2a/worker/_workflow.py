@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import RetryPolicy, VersioningBehavior
 from temporalio.exceptions import FailureError
 
 from streamq.temporal.workflow._chain import workflow_stream_name
@@ -48,3 +48,17 @@ class AgentTaskWorkflow:
                 reason = workflow.cancellation_reason()
                 await end_stream(workflow_stream_name(), exc, cancelled=reason)
                 raise
+
+
+@workflow.defn(name=AGENT_WORKFLOW, versioning_behavior=VersioningBehavior.PINNED)
+class PinnedAgentTaskWorkflow(AgentTaskWorkflow):
+    """Stays with the version that began the task, as its activity does."""
+
+    @workflow.init
+    def __init__(self, request: TaskInput) -> None:
+        super().__init__(request)
+
+    @workflow.run
+    async def run(self, request: TaskInput) -> Any:
+        """Run as the base class does."""
+        return await super().run(request)
