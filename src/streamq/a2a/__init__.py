@@ -2,7 +2,8 @@
 
 A worker needs :class:`AgentPlugin` beside ``StreamqPlugin``. An agent of one streaming activity
 needs nothing else; a workflow of its own uses :class:`AgentTask`. None of it imports ``a2a-sdk``:
-what serves clients is :mod:`streamq.a2a.server`.
+what serves clients is :mod:`streamq.a2a.server`,
+and :mod:`streamq.a2a.client` follows a task.
 
 Design: docs/design/a2a.md.
 """

@@ -44,7 +44,7 @@ class Replica:
     """One process' worth of an agent's server.
 
     Attributes:
-        agent: The agent, with the addresses of this replica.
+        agent: The agent, with the addresses of this replica unless the test has others.
         url: Where it is.
     """
 
@@ -103,7 +103,8 @@ class Stage:
         server = grpc.aio.server()
         port = server.add_insecure_port("127.0.0.1:0")
         url = f"http://127.0.0.1:{listener.port}"
-        agent = Agent(url=url, grpc_url=f"127.0.0.1:{port}", heartbeat_seconds=2, **options)
+        given = dict[str, Any](url=url, grpc_url=f"127.0.0.1:{port}", heartbeat_seconds=2)
+        agent = Agent(**given | options)
         app = create_app(agent, client=self.client, queue=self.queue, settings=self.settings)
         handler = TaskHandler(
             agent,
