@@ -39,6 +39,23 @@ from streamq.temporal import StreamqPlugin
 TRANSPORTS = ("JSONRPC", "HTTP+JSON", "GRPC")
 
 
+@asynccontextmanager
+async def sdk_client(
+    url: str, transport: str = "JSONRPC", **options: Any
+) -> AsyncIterator[A2AClient]:
+    """Open a client of the SDK for the agent at an address."""
+    async with httpx.AsyncClient(timeout=60) as http:
+        config = ClientConfig(
+            supported_protocol_bindings=[transport],
+            httpx_client=http,
+            grpc_channel_factory=grpc.aio.insecure_channel,
+            **options,
+        )
+        client = await ClientFactory(config).create_from_url(url)
+        async with client:
+            yield client
+
+
 @dataclass
 class Replica:
     """One process' worth of an agent's server.
@@ -51,19 +68,11 @@ class Replica:
     agent: Agent
     url: str
 
-    @asynccontextmanager
-    async def client(self, transport: str = "JSONRPC", **options: Any) -> AsyncIterator[A2AClient]:
+    def client(
+        self, transport: str = "JSONRPC", **options: Any
+    ) -> AbstractAsyncContextManager[A2AClient]:
         """Open a client of the SDK, as anybody would."""
-        async with httpx.AsyncClient(timeout=60) as http:
-            config = ClientConfig(
-                supported_protocol_bindings=[transport],
-                httpx_client=http,
-                grpc_channel_factory=grpc.aio.insecure_channel,
-                **options,
-            )
-            client = await ClientFactory(config).create_from_url(self.url)
-            async with client:
-                yield client
+        return sdk_client(self.url, transport, **options)
 
     def starter(self, transport: str = "JSONRPC") -> AbstractAsyncContextManager[A2AClient]:
         """Open a client that does not stream, and gets the answer to a message at once."""

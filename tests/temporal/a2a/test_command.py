@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,31 +13,12 @@ from a2a.client import ClientConfig, ClientFactory
 from a2a.types.a2a_pb2 import AgentCard, TaskState
 from google.protobuf.json_format import ParseDict
 from temporalio.client import Client
+from tests.temporal.a2a.processes import AGENT, serving
 from tests.temporal.a2a.replicas import Stage, request, streamed, text_of
 
 from streamq import load_settings
 from streamq.driver import QueueOptions
 from streamq.sqlite import SqliteDriver, SqliteSettings
-
-_AGENT = """
-from tests.temporal.a2a.agents import card, write
-from streamq.a2a.server import Agent
-
-agent = Agent(card=card("filed"), task_queue={queue!r}, activity=write, url="http://{host}")
-"""
-
-
-def _streamq(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "streamq.cli", "a2a", "serve", *arguments]
-    root = str(Path(__file__).parents[3])
-    return subprocess.Popen(
-        command,
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 async def test_an_agent_of_a_file_is_served(
@@ -52,10 +30,8 @@ async def test_an_agent_of_a_file_is_served(
         QueueOptions(ttl=timedelta(minutes=5)), SqliteSettings(path=path)
     ) as queue:
         stage = Stage(client, queue, settings)
-        (tmp_path / "filed.py").write_text(
-            _AGENT.format(queue=stage.task_queue, host="127.0.0.1:1")
-        )
-        process = _streamq(
+        (tmp_path / "filed.py").write_text(AGENT.format(queue=stage.task_queue, host="127.0.0.1:1"))
+        process = serving(
             tmp_path,
             "filed:agent",
             "--port",
@@ -95,6 +71,6 @@ async def test_an_agent_of_a_file_is_served(
 )
 def test_a_wrong_name_is_one_line(tmp_path: Path, name: str, reason: str) -> None:
     """Whoever mistypes a name gets advice, and no traceback."""
-    _, complaint = _streamq(tmp_path, name).communicate(timeout=60)
+    _, complaint = serving(tmp_path, name).communicate(timeout=60)
     assert reason in complaint
     assert "Traceback" not in complaint

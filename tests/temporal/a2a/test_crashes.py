@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +15,22 @@ import pytest
 from a2a.types.a2a_pb2 import GetTaskRequest, TaskState
 from temporalio.client import Client
 from tests.temporal.a2a.agents import gate, write
-from tests.temporal.a2a.replicas import Stage, generations, request, sent, streamed, text_of, watch
+from tests.temporal.a2a.processes import AGENT, serving
+from tests.temporal.a2a.replicas import (
+    Stage,
+    Watcher,
+    generations,
+    request,
+    sdk_client,
+    sent,
+    streamed,
+    text_of,
+    watch,
+)
 from tests.temporal.support.processes import Shared
+
+from streamq.a2a.client import follow_task
+from streamq.testing import FaultProxy
 
 _SCRIPT = Path(__file__).with_name("worker_process.py")
 
@@ -92,6 +108,48 @@ async def test_a_client_that_comes_back_to_another_replica_misses_nothing(stage:
         events = await again.end()
     assert text_of(events) == "a b c "
     assert generations(events)[0] == generations(watcher.seen)[-1]
+
+
+async def test_a_killed_replica_takes_nothing_along(
+    shared_stage: Stage, shared: Shared, temporal_address: str, tmp_path: Path
+) -> None:
+    """A client whose replica was killed goes on with another one: each event once, none missed."""
+    stage, name = shared_stage, uuid.uuid4().hex
+    environment = shared.environment | {"STREAMQ_TEMPORAL_ADDRESS": temporal_address}
+    async with FaultProxy("127.0.0.1", 1) as proxy:
+        agent = AGENT.format(queue=stage.task_queue, host=proxy.address)
+        (tmp_path / "filed.py").write_text(agent)
+        replicas = [serving(tmp_path, "filed:agent", "--port", "0", **environment) for _ in "ab"]
+        try:
+            ports = [_port(each) for each in replicas]
+            proxy.redirect("127.0.0.1", ports[0])
+            agent_url = f"http://{proxy.address}"
+            async with (
+                stage.worker(),
+                sdk_client(agent_url, streaming=False) as starter,
+                sdk_client(agent_url) as client,
+            ):
+                task = await sent(starter, request(f"a b wait:{name} c", at_once=True))
+                watcher = Watcher(follow_task(client, task.id))
+                await watcher.until(lambda seen: text_of(seen) == "a b ")
+                proxy.redirect("127.0.0.1", ports[1])
+                replicas[0].kill()
+                replicas[0].wait()
+                gate(name).set()
+                events = await watcher.end()
+        finally:
+            for each in replicas:
+                each.kill()
+                each.communicate()
+    assert text_of(events) == "a b c "
+    numbers = generations(events)
+    assert numbers == sorted(set(numbers))
+    assert events[-1].WhichOneof("payload") in ("task", "status_update")
+
+
+def _port(process: subprocess.Popen[str]) -> int:
+    assert process.stdout is not None
+    return int(re.findall(r":(\d+)", process.stdout.readline())[0])
 
 
 async def test_a_terminated_task_has_failed(stage: Stage) -> None:
