@@ -32,6 +32,7 @@ from ._errors import (
     SealedError,
     SerializationError,
     StorageFullError,
+    StoryTooLargeError,
     StreamCancelledError,
     StreamFailedError,
     StreamNotFoundError,
@@ -44,9 +45,15 @@ from ._events import Chunk, Event, EventOrGap, Gap, Reset, Seal, SealState, Stre
 from ._settings import Settings, load_settings
 from ._statistics import ReaderStatistics, WriterStatistics
 from .opening._drivers import installed_drivers, load_driver
+from .opening._gateway import open_gateway
 from .opening._open import describe, open_queue, open_reader, open_writer
+from .opening._open_readers import open_readers
 from .opening._opening import Opening
+from .opening._read_story import read_story
 from .reading._reader import StreamReader
+from .reading._readers import StreamReaders
+from .reading._story import Story
+from .reading._stream_event import ReadFailure, StreamEvent, StreamFound
 from .reading._tail import StreamStatus
 from .records._codec import Codec
 from .records._values import Encoding, Serializer
@@ -88,6 +95,7 @@ __all__ = [
     "Opening",
     "ProducerGoneError",
     "QuotaError",
+    "ReadFailure",
     "ReaderStatistics",
     "ReplayError",
     "Reset",
@@ -98,11 +106,16 @@ __all__ = [
     "Serializer",
     "Settings",
     "StorageFullError",
+    "Story",
+    "StoryTooLargeError",
     "StreamCancelledError",
+    "StreamEvent",
     "StreamFailedError",
+    "StreamFound",
     "StreamId",
     "StreamNotFoundError",
     "StreamReader",
+    "StreamReaders",
     "StreamStatus",
     "StreamWriter",
     "StreamqError",
@@ -115,7 +128,10 @@ __all__ = [
     "installed_drivers",
     "load_driver",
     "load_settings",
+    "open_gateway",
     "open_queue",
     "open_reader",
+    "open_readers",
     "open_writer",
+    "read_story",
 ]

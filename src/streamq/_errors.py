@@ -16,6 +16,7 @@ Each class below names the situation and stands under its base class::
         StreamNotFoundError
         StreamsLeftError
         TrimmedError
+        StoryTooLargeError
         CursorError
         CorruptRecordError
         FencedError
@@ -174,6 +175,12 @@ class TrimmedError(StreamqError):
     ) -> None:
         super().__init__(message, backend=backend, stream=stream)
         self.oldest = oldest
+
+
+class StoryTooLargeError(StreamqError):
+    """The last attempt of a stream is larger than the caller of ``read_story`` permits."""
+
+    code = "story_too_large"
 
 
 class CursorError(StreamqError):

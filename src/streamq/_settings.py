@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     SettingsConfigDict,
@@ -35,6 +35,7 @@ from ._setting_origins import (
     refuse_unasked,
 )
 from ._settings_base import DriverSettings, SourcedSettings, did_you_mean
+from ._web_address import web_address
 from .driver_parts._credentials import is_secret_name, mask_credentials, seen_value
 from .driver_parts._temporal_target import DEFAULT_TEMPORAL_ADDRESS, TemporalTarget
 from .records._wire import MAX_CHUNK_BYTES
@@ -151,6 +152,11 @@ class Settings(SourcedSettings):
     token_key_file: Path | None = Field(
         default=None, description="file with that key, read again after it was replaced"
     )
+    gateway_token: SecretStr | None = Field(
+        default=None,
+        description="token that `streamq tail https://...` sends to the gateway; `open_reader` "
+        "takes its own by `token=`",
+    )
     token_issuers: Path | None = Field(
         default=None,
         description="TOML file with other issuers whose tokens the gateway accepts",
@@ -211,7 +217,10 @@ class Settings(SourcedSettings):
         description="origins, separated by commas, of other sites whose pages may read streams "
         "(CORS), for example `https://chat.example.org`",
     )
-
+    gateway_temporal_ui: Annotated[str, AfterValidator(web_address)] = Field(
+        default="",
+        description="address of Temporal's UI, `http://localhost:8233` say, for links of the page",
+    )
     gateway_data_converters: str = Field(
         default="",
         description="data converters of tenants, `tenant=module:name`, separated by commas; the "

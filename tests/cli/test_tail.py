@@ -234,3 +234,33 @@ def test_a_backend_that_is_down_is_one_line_without_credentials(cli: Cli) -> Non
     message = one_error(cli.run("tail", "s", env=env))
     assert "127.0.0.1:1" in message
     assert "hunter2" not in message
+
+
+async def test_attempts_that_are_void_are_left_out_on_request(cli: Cli, queue: ChunkQueue) -> None:
+    """Who asks for the answer does not want to read the failure first."""
+    for text in ("wr", "ong"):
+        writer = await open_writer("s", queue=queue)
+        await writer.send_chunk(text)
+        await writer.flush()
+        await writer.aclose()
+    live = await open_writer("s", queue=queue)
+    await live.send_chunk("right\n")
+    await live.flush()
+    process = cli.start("tail", "s", "--attempts", "last")
+    assert read_until(process, "right\n") == "right\n"
+    await live.send_chunk("and more\n")
+    await live.finish()
+    assert cli.finish(process).out == "and more\n"
+    lines = cli.run("tail", "s", "--attempts", "last", "--json", "--no-follow").out.splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["chunk", "chunk", "end"]
+    assert len(cli.run("tail", "s", "--json").out.splitlines()) == 7
+
+
+async def test_last_attempt_has_no_other_beginning(cli: Cli, queue: ChunkQueue) -> None:
+    """Two places to begin at contradict each other."""
+    refused = cli.run("tail", "s", "--attempts", "last", "--from", "tail")
+    assert refused.code == 2
+    assert "--from says 'tail'" in one_error(refused)
+    missing = cli.run("tail", "s", "--attempts", "last")
+    assert missing.code == 2
+    assert "no stream" in one_error(missing)

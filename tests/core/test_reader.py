@@ -431,3 +431,15 @@ async def test_the_error_of_a_cancelled_stream_names_it(
         with pytest.raises(StreamCancelledError) as caught:
             await reader.collect()
     assert caught.value.stream == "default/s"
+
+
+async def test_waiting_for_an_event_delivers_none(queue: ChunkQueue, settings: Settings) -> None:
+    """Who reads several streams waits for all of them, and takes from one."""
+    async with open_reader("s", queue=queue, settings=settings) as reader:
+        assert not reader.is_ready
+        assert await reader.read_batch(max_events=0, max_wait=0) == []
+        waiting = asyncio.create_task(reader.read_batch(max_events=0, max_wait=5))
+        await write("s", queue, settings, "a", "b")
+        assert await waiting == []
+        assert (reader.is_ready, reader.offset) == (True, 0)
+        assert values(await reader.read_batch(max_events=1)) == ["a"]

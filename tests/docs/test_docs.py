@@ -58,7 +58,18 @@ def test_example_of_two_attempts_tells_one_story(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("example", ["plain.py", "attempts.py"])
+def test_example_of_many_streams_reads_those_to_come(tmp_path: Path) -> None:
+    """People copy this loop for a chat, whose turns have a stream each."""
+    lines = run(EXAMPLES / "many_streams.py", tmp_path).splitlines()
+    assert sorted(lines[:3]) == [
+        "1: There is a lighthouse. (END)",
+        "2: It says nothing. (END)",
+        "3: And the sea repeats it. (END)",
+    ]
+    assert lines[3:] == ["END, attempt 1: And the sea repeats it. "]
+
+
+@pytest.mark.parametrize("example", ["plain.py", "attempts.py", "many_streams.py"])
 def test_examples_without_temporal_run_again(tmp_path: Path, example: str) -> None:
     """People run a program twice, and a stream ends only once."""
     first, second = (run(EXAMPLES / example, tmp_path) for _ in range(2))
@@ -123,6 +134,10 @@ def test_temporal_example_streams_a_poem(tmp_path: Path, temporal_address: str) 
             "a2a_agent",
             "|TASK_STATE_WORKING|The lighthouse says nothing, and the sea repeats it. "
             "|TASK_STATE_COMPLETED",
+        ),
+        (
+            "topics",
+            "log: look it up|log: write it down|END: The sea? It is deep. ",
         ),
         ("models", "Pier: 181.00|Dune: 140.00|cheapest: Dune"),
         (

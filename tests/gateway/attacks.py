@@ -39,12 +39,25 @@ SCOPE = (403, "insufficient_scope")
 ABSENT = (404, "stream_not_found")
 NO_ROUTE = (404, "not_found")
 BAD = (400, "bad_request")
+CURSOR = (409, "cursor")
 ORIGIN = (403, "origin_not_allowed")
 SITE = (403, "cross_site")
 HOST = (421, "host_not_allowed")
+FAILED = (500, "authorize_failed")
 NOTHING = (200, "an empty list")
+REPORTED = (200, "stream_not_found")
+LEFT_OUT = (200, "nothing of it")
+
+ADA = {"X-User": "ada"}
+BY_APPLICATION = (
+    "Without tokens, where the application's `authorize` permits to read and list `mine`"
+)
+"""The theme that is tried against a gateway without tokens."""
 
 _LONG = "x" * 2_000
+_ID = "m1.AAAAAAAAAAAA"
+_MANY = "&".join(f"stream={i}" for i in range(257))
+_MINE_BODY = '{"streams": ["mine"]}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +69,25 @@ class Attack:
         request: Method and path.
         answer: Status and error code.
         headers: What the request brings.
+        body: Its body.
     """
 
     what: str
     request: str
     answer: tuple[int, str]
     headers: Headers = field(default_factory=dict)
+    body: str = ""
 
 
 def _forgery(name: str) -> Attack:
     return Attack(name, "GET /events/a", INVALID, {"Authorization": f"Bearer <forgery {name}>"})
 
 
-def _by_every_route(what: str, name: str, prefix: str = "") -> list[Attack]:
+def _by_every_route(
+    what: str, name: str, prefix: str = "", headers: Headers = MINE
+) -> list[Attack]:
     return [
-        Attack(f"{what}: {request.partition(' ')[0]} {path}", request, ABSENT, MINE)
+        Attack(f"{what}: {method} {path}", request, answer, headers)
         for method, path in (
             ("GET", "/events/NAME"),
             ("GET", "/events/NAME?from=tail"),
@@ -78,12 +95,16 @@ def _by_every_route(what: str, name: str, prefix: str = "") -> list[Attack]:
             ("GET", "/events/NAME?after=9999"),
             ("GET", "/streams/NAME/events"),
             ("GET", "/story/NAME"),
+            ("GET", "/records/NAME"),
+            ("GET", "/records/NAME?follow=false"),
+            ("GET", "/records/NAME?last=4"),
             ("GET", "/streams/NAME"),
             ("DELETE", "/streams/NAME"),
             ("POST", "/ticket/NAME"),
             ("POST", "/cancel/NAME"),
         )
         for request in (f"{method} {prefix}{path.replace('NAME', name)}",)
+        for answer in (NOTHING if path.endswith("follow=false") else ABSENT,)
     ]
 
 
@@ -93,6 +114,8 @@ ATTACKS: dict[str, list[Attack]] = {
         Attack("read by the former route", "GET /streams/mine/events", REQUIRED),
         Attack("read below the tenant", "GET /t/default/events/mine", REQUIRED),
         Attack("read what is stored", "GET /story/mine", REQUIRED),
+        Attack("read records", "GET /records/mine", REQUIRED),
+        Attack("ask whose streams they are", "GET /records", REQUIRED),
         Attack("ask where a stream stands", "GET /streams/mine", REQUIRED),
         Attack("list", "GET /streams", REQUIRED),
         Attack("list a tenant", "GET /t/other/streams", REQUIRED),
@@ -160,6 +183,20 @@ ATTACKS: dict[str, list[Attack]] = {
         Attack("in a header", "GET /events/theirs", ABSENT, {**MINE, "X-Tenant": "other"}),
         Attack("as a parameter", "GET /events/theirs?tenant=other", ABSENT, MINE),
     ],
+    "A position that no backend has returned": [
+        Attack("a word", "GET /records/mine?after=x", CURSOR, MINE),
+        Attack("a number too large", f"GET /records/mine?after={2**64}-0", CURSOR, MINE),
+        Attack("negative", "GET /records/mine?after=-1--1", CURSOR, MINE),
+        Attack("an endless one", f"GET /records/mine?after={_LONG}", CURSOR, MINE),
+        Attack("a NUL", "GET /records/mine?after=%00", CURSOR, MINE),
+        Attack("a line break", "GET /records/mine?after=1-1%0A", CURSOR, MINE),
+        Attack("other digits", "GET /records/mine?after=%D9%A1-%D9%A1", CURSOR, MINE),
+        Attack("a cursor", "GET /records/mine?after=AaZ8&follow=false", CURSOR, MINE),
+        Attack("of a stream of others", "GET /records/theirs?after=1-1", ABSENT, MINE),
+        Attack("more records than an answer has", "GET /records/mine?last=99999", BAD, MINE),
+        Attack("less than none", "GET /records/mine?last=-1", BAD, MINE),
+        Attack("another word for following", "GET /records/mine?follow=1", BAD, MINE),
+    ],
     "A right that the token lacks": [
         Attack("delete", "DELETE /streams/mine", SCOPE, MINE),
         Attack("cancel", "POST /cancel/mine", SCOPE, MINE),
@@ -172,6 +209,8 @@ ATTACKS: dict[str, list[Attack]] = {
         ),
         Attack("read with a token to describe", "GET /events/mine", SCOPE, DESCRIBES),
         Attack("the story with one", "GET /story/mine", SCOPE, DESCRIBES),
+        Attack("records with one", "GET /records/mine", SCOPE, DESCRIBES),
+        Attack("the newest records with one", "GET /records/mine?last=4", SCOPE, DESCRIBES),
         Attack("a ticket with one", "POST /ticket/mine", SCOPE, DESCRIBES),
         Attack("list with one", "GET /streams", SCOPE, DESCRIBES),
         Attack(
@@ -310,6 +349,7 @@ ATTACKS: dict[str, list[Attack]] = {
         Attack("for a stream below its own", "GET /events/mine%2F1?ticket=<ticket>", ABSENT),
         Attack("for another tenant", "GET /t/other/events/mine?ticket=<ticket>", ABSENT),
         Attack("for the story", "GET /story/mine?ticket=<ticket>", INVALID),
+        Attack("for records", "GET /records/mine?ticket=<ticket>", INVALID),
         Attack("for the status", "GET /streams/mine?ticket=<ticket>", INVALID),
         Attack("for a list", "GET /streams?ticket=<ticket>", INVALID),
         Attack("that deletes", "DELETE /streams/mine?ticket=<ticket>", INVALID),
@@ -340,6 +380,130 @@ ATTACKS: dict[str, list[Attack]] = {
             "by a rebound name", "GET /events/mine?ticket=<ticket>", HOST, {"Host": "evil.example"}
         ),
     ],
+    BY_APPLICATION: [
+        *(
+            each
+            for each in [
+                *_by_every_route("a stream of others", "theirs", headers=ADA),
+                *_by_every_route("another tenant", "mine", "/t/other", headers=ADA),
+            ]
+            if "/ticket/" not in each.request
+        ),
+        Attack("a stream of others by somebody else", "GET /events/mine", ABSENT),
+        Attack("a name that goes on", "GET /events/mine2", ABSENT, ADA),
+        Attack("a list of others' streams", "GET /streams?prefix=theirs", NOTHING, ADA),
+        Attack("a list of another tenant", "GET /t/other/streams", NOTHING, ADA),
+        Attack("a list by somebody else", "GET /streams", SCOPE),
+        Attack("which backend this is, by somebody else", "GET /records", SCOPE),
+        Attack("many streams of others", "GET /events?stream=theirs&stream=mine2", ABSENT, ADA),
+        Attack("the same by POST", "POST /events", ABSENT, ADA, '{"streams": ["theirs"]}'),
+        Attack("many streams by somebody else", "POST /events", ABSENT, {}, _MINE_BODY),
+        Attack(
+            "others among many streams",
+            "GET /events?stream=mine&stream=theirs&from=tail",
+            REPORTED,
+            ADA,
+        ),
+        Attack("many of another tenant", "GET /t/other/events?stream=mine", ABSENT, ADA),
+        Attack("a prefix of others", "GET /events?prefix=theirs", LEFT_OUT, ADA),
+        Attack("a prefix by somebody else", "GET /events?prefix=mine", SCOPE),
+        Attack("a token that nobody verifies", "GET /events/theirs", ABSENT, {**ADA, **MINE}),
+        Attack("delete", "DELETE /streams/mine", SCOPE, ADA),
+        Attack("cancel", "POST /cancel/mine", SCOPE, ADA),
+        Attack("a ticket", "POST /ticket/mine", REQUIRED, ADA),
+        Attack("a session", "POST /session", (501, "sessions_off"), {**ADA, **MINE}),
+        Attack("revoke", "POST /revocations", (501, "revocation_impossible"), ADA),
+        Attack(
+            "a page of another origin deletes",
+            "DELETE /streams/mine",
+            ORIGIN,
+            {**ADA, **MINE, "Origin": "https://evil.example"},
+        ),
+        Attack("a rebound name", "GET /events/mine", HOST, {**ADA, "Host": "evil.example"}),
+        Attack("the function fails", "GET /events/mine", FAILED, {"X-User": "trouble"}),
+    ],
+    "Many streams on one connection": [
+        Attack("without a token", "GET /events?stream=mine", REQUIRED),
+        Attack("without a token, by POST", "POST /events", REQUIRED, body=_MINE_BODY),
+        Attack("without a token, a prefix", "GET /events?prefix=mine", REQUIRED),
+        Attack("of others only", "GET /events?stream=theirs&stream=mine2", ABSENT, MINE),
+        Attack("of others only, by POST", "POST /events", ABSENT, MINE, '{"streams": ["theirs"]}'),
+        Attack(
+            "of others among mine, which are at their end",
+            "GET /events?stream=mine&stream=theirs&from=tail",
+            REPORTED,
+            MINE,
+        ),
+        Attack(
+            "of others, with a place in them",
+            "POST /events",
+            ABSENT,
+            MINE,
+            '{"streams": ["theirs"], "after": {"theirs": "1"}}',
+        ),
+        Attack(
+            "of others, with a place nobody has",
+            f"GET /events?stream=theirs&after={_ID}",
+            ABSENT,
+            MINE,
+        ),
+        Attack("of another tenant", "GET /t/other/events?stream=mine", ABSENT, MINE),
+        Attack("of another tenant, by POST", "POST /t/other/events", ABSENT, MINE, _MINE_BODY),
+        Attack("of a tenant, encoded", "GET /t/%6fther/events?stream=mine", NO_ROUTE, MINE),
+        Attack("a prefix of others", "GET /events?prefix=theirs", LEFT_OUT, MINE),
+        Attack("a prefix of another tenant", "GET /t/other/events?prefix=mine", LEFT_OUT, MINE),
+        Attack("a prefix of a NUL", "GET /events?prefix=%00", LEFT_OUT, MINE),
+        Attack("a prefix that is endless", f"GET /events?prefix={_LONG}", BAD, MINE),
+        Attack("a prefix without the right to list", "GET /events?prefix=mine", SCOPE, DESCRIBES),
+        Attack("read with a token to describe", "GET /events?stream=mine", SCOPE, DESCRIBES),
+        Attack("an endless name", f"GET /events?stream={_LONG}", BAD, MINE),
+        Attack("half of a character", "POST /events", BAD, MINE, '{"streams": ["\\ud800"]}'),
+        Attack("257 streams", f"GET /events?{'stream=mine&' * 2}{_MANY}", BAD, MINE),
+        Attack("an id that is none", "GET /events?stream=mine&after=m1.x", BAD, MINE),
+        Attack(
+            "an id that is endless", f"GET /events?stream=mine&after=m1.{'A' * 20_000}", BAD, MINE
+        ),
+        Attack("a body that is garbage", "POST /events", BAD, MINE, "\x00{"),
+        Attack("a body that is deep", "POST /events", BAD, MINE, "[" * 100_000),
+        Attack("a body that is too large", "POST /events", BAD, MINE, " " * 1_100_000),
+        Attack("a body without a token", "POST /events", REQUIRED, {}, " " * 1_100_000),
+        Attack("a ticket", "GET /events?stream=mine&ticket=<ticket>", INVALID),
+        Attack("a ticket, by POST", "POST /events?ticket=<ticket>", INVALID, {}, _MINE_BODY),
+        Attack(
+            "a POST of a page of another origin",
+            "POST /events",
+            ORIGIN,
+            {**COOKIE, "Origin": "https://evil.example"},
+            _MINE_BODY,
+        ),
+        Attack("a POST of another site", "POST /events", SITE, {**COOKIE, **CROSS}, _MINE_BODY),
+        Attack(
+            "a POST of a form of another site", "POST /events", SITE, {**COOKIE, **LINK}, _MINE_BODY
+        ),
+        Attack(
+            "a POST of another port of this machine",
+            "POST /events",
+            ORIGIN,
+            {**COOKIE, "Origin": "http://127.0.0.1:1", "Sec-Fetch-Site": "same-site"},
+            _MINE_BODY,
+        ),
+        Attack("a POST with a cookie, of no page", "POST /events", INVALID, COOKIE, _MINE_BODY),
+        Attack(
+            "a POST with a cookie, by a rebound name",
+            "POST /events",
+            HOST,
+            {**OWN_COOKIE, "Host": "evil.example"},
+            _MINE_BODY,
+        ),
+        Attack(
+            "a POST that is to delete",
+            "POST /events",
+            ABSENT,
+            {**MINE, "X-HTTP-Method-Override": "DELETE"},
+            '{"streams": ["theirs"]}',
+        ),
+        Attack("a DELETE of all", "DELETE /events?prefix=mine", (405, "method_not_allowed"), MINE),
+    ],
 }
 
 
@@ -367,7 +531,9 @@ def _cell(text: str) -> str:
 
 def _answer(answer: tuple[int, str]) -> str:
     status, code = answer
-    return f"{status}, {code}" if answer == NOTHING else f"{status} `{code}`"
+    if answer == REPORTED:
+        return "200, and an event `error` with `stream_not_found`"
+    return f"{status}, {code}" if answer in (NOTHING, LEFT_OUT) else f"{status} `{code}`"
 
 
 if __name__ == "__main__":

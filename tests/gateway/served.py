@@ -12,7 +12,14 @@ from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 
 from streamq import Encoding, Settings
 from streamq.driver import ChunkQueue, Stored, StreamId
-from streamq.gateway import Gateway, GatewayOptions, GatewayServer, create_app, serve
+from streamq.gateway import (
+    Authorize,
+    Gateway,
+    GatewayOptions,
+    GatewayServer,
+    create_app,
+    serve,
+)
 from streamq.testing import FaultyQueue
 
 
@@ -106,8 +113,19 @@ class Serve:
         self._queue = queue
         self._settings = settings
 
-    async def __call__(self, queue: ChunkQueue | None = None, **options: Any) -> Served:
-        app = create_app(queue or self._queue, self._settings, options=GatewayOptions(**options))
+    async def __call__(
+        self,
+        queue: ChunkQueue | None = None,
+        *,
+        authorize: Authorize | None = None,
+        **options: Any,
+    ) -> Served:
+        app = create_app(
+            queue or self._queue,
+            self._settings,
+            authorize=authorize,
+            options=GatewayOptions(**options),
+        )
         server = await self._stack.enter_async_context(serve(app))
         client = await self._stack.enter_async_context(
             httpx.AsyncClient(base_url=server.url, timeout=10, limits=httpx.Limits())

@@ -30,6 +30,7 @@ from streamq import (
 )
 from streamq.driver import ChunkQueue, QueueOptions
 from streamq.gateway import Gateway, GatewayOptions, create_app, serve
+from streamq.gateway._page import page_routes
 from streamq.memory import MemoryDriver, MemorySettings
 
 from .served import Serve, WatchedQueue
@@ -60,6 +61,11 @@ async def test_the_status_of_an_open_stream(start: Serve, queue: WatchedQueue) -
         "state": "OPEN",
         "seal": None,
         "records": 2,
+        "actions": ["read", "describe"],
+        "execution": None,
+        "temporal_url": None,
+        "takes_tokens": False,
+        "token": None,
     }
 
 
@@ -169,11 +175,15 @@ async def test_the_page_needs_no_external_resources(start: Serve) -> None:
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     links = re.findall(r'(?:src|href)="([^"]*)"', page.text)
-    assert links == ["data:,", "page.css", "values.js", "page.js"]
+    assert links == ["data:,", "page.css", "page/values.css", "page/main.js"]
     for link in links[1:]:
         assert (await served.get("/" + link)).status_code == 200
-    script = (await served.get("/page.js")).text
-    assert not re.search(r"innerHTML|insertAdjacent|document\.write|eval\(|https?://", script)
+    modules = [each.path for each in page_routes() if each.path.startswith("/page/")]
+    assert len(modules) > 10
+    for path in modules:
+        script = (await served.get(path)).text
+        assert not re.search(r"innerHTML|insertAdjacent|document\.write|eval\(|https?://", script)
+        assert not re.search(r"""from "(?!\.\.?/)""", script), path  # relative, for a mount
     assert not re.search(r"style=|<script>|\son\w+=", page.text)
 
 
@@ -186,7 +196,7 @@ async def test_mounted_under_a_prefix(queue: WatchedQueue, settings: Settings) -
         assert 'href="page.css"' in (await client.get("/live/view/")).text
         moved = await client.get("/live/view")  # otherwise the page's links would lack the prefix
         assert moved.headers["location"].endswith("/live/view/")
-        assert (await client.get("/live/view/page.js")).status_code == 200
+        assert (await client.get("/live/view/page/main.js")).status_code == 200
         assert (await client.get("/live/view/streams/s")).json()["state"] == "END"
         assert b"event: end" in (await client.get("/live/view/streams/s/events")).content
 

@@ -317,7 +317,7 @@ async def test_a_client_that_goes_while_it_is_opened_leaves_nothing(
         await eventually(lambda: served.gateway.statistics().connections == 0)
     statistics = served.gateway.statistics()
     assert (statistics.waiting, statistics.page_reads, statistics.page_waits) == (0, 0, 0)
-    assert served.gateway._held.held == 0
+    assert served.gateway.bounds.connections.held == 0
 
 
 async def test_a_client_that_goes_before_its_turn_gives_up_its_place(start: Serve) -> None:

@@ -399,7 +399,7 @@ async def test_a_connection_that_reaches_its_age_can_be_resumed(
     start: Serve, queue: WatchedQueue
 ) -> None:
     """The client continues where it was, and the resources of dead clients are freed."""
-    served = await start(max_age_seconds=0.05)
+    served = await start(max_age_seconds=0.5)
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("a")
         await writer.flush()

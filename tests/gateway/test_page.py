@@ -19,13 +19,21 @@ _HOSTILE = (
 )
 
 
+# What the output shows: text in blocks, and values in rows, which are blocks of rows.
+_PARTS = (
+    "[...document.querySelectorAll('#output > .text, #output > .rows > *')]"
+    ".map(n => [n.className, n.textContent])"
+)
+_WATCH = "import('./page/stream.js').then(({watch}) => watch(%s))"
+
+
 async def test_the_page_shows_names_as_the_commands_do(start: Serve, browser: Browser) -> None:
     """A name that was copied from the page is looked for on the command line."""
     served = await start()
     await browser.open(f"{served.server.url}/")
-    await browser.until("typeof shown === 'function'")
     names = ["a b", "a%b", "a%0Ab", "a\nb", " ends  ", "  ", "\u202egnp%", "größe 🌊", "%7e", "%7g"]
-    found = await browser.value(f"{json.dumps(names)}.map(shown)")
+    shown = "import('./page/names.js').then(({shown}) => %s.map(shown))"
+    found = await browser.value(shown % json.dumps(names), waits=True)
     assert found == [str(StreamId("t", name)).removeprefix("t/") for name in names]
 
 
@@ -47,26 +55,26 @@ async def test_the_page_shows_a_stream_with_a_retry_as_it_is(
 
     await browser.open(f"{served.server.url}/?stream={quote(name, safe='')}")
 
-    await browser.until("document.querySelector('#ending.badge.END')")
+    await browser.until("document.querySelector('#state.badge.END')")
     assert await browser.text("#title") == name
-    assert await browser.text("#ending") == "END"
+    assert await browser.text("#state") == "✓END"
+    assert "whole stream" in (await browser.text("#meaning") or "")
     assert await browser.text("#connection") == "ended"
-    assert await browser.text("#attempt") == "attempt 2"
     assert await browser.text("#notice") is None
-    parts = (
-        "[...document.getElementById('output').childNodes].map(n => [n.nodeName, n.textContent])"
-    )
-    assert await browser.value(parts) == [
-        ["#text", _HOSTILE],
-        ["DIV", '{"tool":"<i>","n":1}'],
-        ["DIV", "2 bytes  AP8="],
-        ["#text", "last"],
+    assert await browser.value(_PARTS) == [
+        ["text", _HOSTILE],
+        ["json leaf", '{"tool":"<i>","n":1}'],
+        ["bytes", "2 bytes  AP8="],
+        ["text", "last"],
     ]
     assert await browser.text("#superseded summary") == "attempt 1 (superseded), 2 chunks"
     assert await browser.text("#superseded .old-text") == "a draft <b>bold</b>"
-    assert await browser.text("#chunks") == "6"
+    attempts = "[...document.querySelectorAll('.attempt .what')].map(n => n.textContent)"
+    assert await browser.value(attempts) == ["Attempt 1 superseded", "Attempt 2 ended"]
+    assert await browser.text("#chunks") == "4"  # those of the superseded attempt do not count
     assert await browser.text("#offset") == "8"
-    assert (await browser.text("#first") or "").endswith("s")
+    assert await browser.text("#first-fact") is None  # nobody saw it: the stream had ended
+    assert await browser.text("#rate-fact") is None
     assert await browser.value("window.hacked") is None
     assert (
         await browser.value("document.querySelectorAll('#scroller script, #scroller img').length")
@@ -85,8 +93,10 @@ async def test_the_page_shows_how_a_producer_failed(
 
     await browser.open(f"{served.server.url}/?stream=failed")
 
-    await browser.until("document.querySelector('#ending.badge.ERROR')")
-    assert await browser.text("#ending") == "ERROR · ValueError: no more <tokens>"
+    await browser.until("document.querySelector('#state.badge.ERROR')")
+    assert await browser.text("#state") == "✕ERROR"
+    assert await browser.text("#reason") == "ValueError: no more <tokens>"
+    assert "incomplete" in (await browser.text("#meaning") or "")
 
 
 async def test_the_page_reports_a_silent_producer_and_continues_to_listen(
@@ -107,9 +117,12 @@ async def test_the_page_reports_a_silent_producer_and_continues_to_listen(
             "const dot = document.getElementById('connection');"
             "new MutationObserver(() => seen.add(dot.textContent))"
             ".observe(dot, {childList: true, characterData: true, subtree: true});"
-            "window.opens = 0; const before = opened; opened = (w) => { opens++; before(w); };"
+            "performance.clearResourceTimings();"
         )
-        await browser.until("opens >= 2")
+        await browser.until(
+            "performance.getEntriesByType('resource')"
+            ".filter(each => each.name.includes('/streams/s')).length >= 2"  # after each opening
+        )
         assert await browser.value("[...seen]") == []
         assert await browser.text("#connection") == "waiting for the producer"
         assert "Still listening" in (await browser.text("#notice") or "")
@@ -153,14 +166,10 @@ async def test_the_page_shows_every_value_and_throws_nothing(
         await writer.send_chunk((Encoding.TEXT, b"last"))
     served = await start()
     await browser.open(f"{served.server.url}/")
-    await browser.until("typeof watch === 'function'")
-    await browser.value(
-        "window.thrown = []; addEventListener('error', e => thrown.push(e.message))"
-    )
-    await browser.value("watch('s')")
-    await browser.until("document.querySelector('#ending.badge.END')")
-    lines = "[...document.getElementById('output').childNodes].map(n => n.textContent)"
-    shown = await browser.value(lines)
+    await browser.until("document.querySelector('.chip')")  # the page has begun
+    await browser.value(_WATCH % "'s'", waits=True)
+    await browser.until("document.querySelector('#state.badge.END')")
+    shown = [text for _, text in await browser.value(_PARTS)]
     expected = [
         *(each for _, each in _ODD),
         "binary/protobuf <b> · 1 bytes · ",
@@ -174,7 +183,16 @@ async def test_the_page_shows_every_value_and_throws_nothing(
     assert len(shown) == len(expected)
     for found, beginning in zip(shown, expected, strict=True):
         assert found.startswith(beginning)
-    assert await browser.value("thrown") == []
+    assert browser.problems == []
+
+
+_UNREADABLE = [
+    ("chunk", '{"event":"chunk","offset":1,"value":NaN}'),
+    ("chunk", '{"event":"chunk","offset":2,"attempt":1}'),
+    ("chunk", '{"event":"chunk","offset":3,"base64":"!"}'),
+    ("new", '{"event":"new","offset":4}'),
+    ("chunk", '{"event":"chunk","offset":5,"attempt":1,"value":"good"}'),
+]
 
 
 async def test_an_event_that_the_page_cannot_read_hides_no_other(
@@ -185,17 +203,17 @@ async def test_an_event_that_the_page_cannot_read_hides_no_other(
         await writer.send_chunk("text")
     served = await start()
     await browser.open(f"{served.server.url}/")
-    await browser.until("typeof watch === 'function'")
-    await browser.value(
-        "window.source = null; const Real = EventSource;"
-        "EventSource = class extends EventTarget { constructor() { super(); source = this; }"
-        " close() {} };"
-        "watch('s'); const send = (kind, data) =>"
-        " source.dispatchEvent(new MessageEvent(kind, {data, lastEventId: '1'}));"
-        "send('chunk', '{\"loss\":NaN}'); send('chunk', '{\"offset\":1,\"attempt\":1}');"
-        "send('chunk', '{\"offset\":2,\"base64\":\"!\"}'); send('new', '{}');"
-        'send(\'chunk\', \'{"offset":3,"value":"good"}\');'
+    frames = "".join(
+        f"id: {number}\nevent: {kind}\ndata: {data}\n\n"
+        for number, (kind, data) in enumerate(_UNREADABLE, start=1)
     )
+    await browser.value(
+        "const real = fetch; window.fetch = (url, ...rest) => String(url).includes('/events/')"
+        f" ? Promise.resolve(new Response({json.dumps(frames)},"
+        " {headers: {'Content-Type': 'text/event-stream'}})) : real(url, ...rest)"
+    )
+    await browser.until("document.querySelector('.chip')")  # the page has begun
+    await browser.value(_WATCH % "'s'", waits=True)
     await browser.until("document.getElementById('output').textContent.endsWith('good')")
     assert "cannot be shown" in (await browser.text("#output") or "")
 
@@ -222,9 +240,10 @@ async def test_the_page_notices_that_a_stream_began_again(
 _QUIET = (
     "window.hacked === undefined && !document.cookie"
     " && location.origin + location.pathname === document.baseURI.split('?')[0]"
-    " && document.querySelectorAll('script').length === 2"
-    " && document.querySelectorAll('img, svg, iframe, a, object, embed, base, style, math')"
-    ".length === 0 && document.querySelectorAll('form').length === 1 && thrown.length === 0"
+    " && document.querySelectorAll('script').length === 1"
+    " && document.querySelectorAll('img, svg, iframe, object, embed, base, style, math')"
+    ".length === 0 && document.querySelectorAll('form').length === 4"
+    " && [...document.querySelectorAll('a')].map(each => each.id + each.href).join() === 'temporal'"
 )
 
 
@@ -254,25 +273,21 @@ async def test_hostile_values_are_shown_and_do_nothing(
     assert re.fullmatch(rb"retry: \d+\n(id: \d+@\d+\nevent: \w+\ndata: \{[ -~]*\}\n\n)+", raw)
 
     await browser.open(f"{served.server.url}/")
-    await browser.until("typeof watch === 'function'")
-    await browser.value(
-        "window.thrown = []; addEventListener('error', e => thrown.push(e.message))"
-    )
-    await browser.value(
-        "addEventListener('securitypolicyviolation', e => thrown.push(e.violatedDirective))"
-    )
-    await browser.until(f"document.querySelectorAll('#recent button').length >= {len(names)}")
-    await browser.value("watch('s')")
-    await browser.until("document.querySelector('#ending.badge.END')")
+    await browser.until(f"document.querySelectorAll('#list button').length >= {len(names)}")
+    await browser.until("document.querySelector('.chip')")  # the page has begun
+    await browser.value(_WATCH % "'s'", waits=True)
+    await browser.until("document.querySelector('#state.badge.END')")
     text = await browser.text("#output") or ""
     for value in hostile.VALUES:
-        assert value in text
+        assert re.sub(r"\x1b\[[0-9;]*m", "", value) in text  # a colour is shown as one
     assert await browser.value(_QUIET)
+    assert browser.problems == []
     for name in names:
-        await browser.value(f"watch({json.dumps(name)})")
-        await browser.until("document.querySelector('#ending.badge.ERROR:not([hidden])')")
+        await browser.value(_WATCH % json.dumps(name), waits=True)
+        await browser.until("document.querySelector('#state.badge.ERROR:not([hidden])')")
         seal = (await describe(name, queue=queue)).seal  # secrets are masked in what is stored
         assert seal is not None
-        assert await browser.text("#ending") == f"ERROR · {seal.error_type}: {seal.message}"
+        assert await browser.text("#reason") == f"{seal.error_type}: {seal.message}"
         assert await browser.text("#title") == str(StreamId("t", name)).removeprefix("t/")
         assert await browser.value(_QUIET), name
+    assert browser.problems == []

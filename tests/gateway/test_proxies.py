@@ -12,7 +12,7 @@ import pytest
 from httpx_sse import aconnect_sse
 from tests.programs import missing, program
 
-from streamq import open_writer
+from streamq import Chunk, open_reader, open_writer
 
 from .proxies import free_port, running, start_nginx
 from .served import Serve, WatchedQueue
@@ -66,7 +66,7 @@ async def test_each_event_passes_a_compressing_proxy_at_once(
         httpx.AsyncClient(timeout=30) as client,
     ):
         url = await start_proxy(stack, served.server.url, tmp_path)
-        page = await client.get(f"{url}/page.js", headers={"Accept-Encoding": "gzip"})
+        page = await client.get(f"{url}/page/main.js", headers={"Accept-Encoding": "gzip"})
         assert page.headers["content-encoding"] == "gzip"  # it does compress
         async with (
             asyncio.timeout(30),
@@ -77,3 +77,21 @@ async def test_each_event_passes_a_compressing_proxy_at_once(
                 await writer.send_chunk(f"token {i}")
                 event = await anext(events)  # the next one is written only after this
                 assert event.json()["value"] == f"token {i}"
+
+
+@pytest.mark.parametrize("start_proxy", [express, nginx], ids=["express", "nginx"])
+async def test_each_record_passes_a_compressing_proxy_at_once(
+    start: Serve, queue: WatchedQueue, tmp_path: Path, start_proxy: Start
+) -> None:
+    """A reader in Python is as live behind a proxy as a browser."""
+    served = await start(heartbeat_seconds=60)
+    async with AsyncExitStack() as stack, open_writer("a/b c", queue=queue) as writer:
+        url = await start_proxy(stack, served.server.url, tmp_path)
+        async with asyncio.timeout(30), open_reader(f"{url}/events/a/b%20c") as reader:
+            for i in range(5):
+                await writer.send_chunk(f"token {i}")
+                event = await anext(reader)  # the next one is written only after this
+                assert isinstance(event, Chunk)
+                assert event.value == f"token {i}"
+            stored = await reader.read_batch(max_wait=0)  # a page, which is compressed
+            assert stored == []

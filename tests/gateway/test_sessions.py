@@ -227,5 +227,5 @@ async def test_an_event_source_lives_as_long_as_its_cookie_is_renewed(
     assert await browser.value("window.reasons.join()") == "token_expired"
     assert await browser.value("document.cookie") == ""  # no script reads it
     await browser.value("location.href = '/?stream=a'")  # our own page reads with it, too
-    await browser.until("document.querySelector('#ending.badge.END')")
+    await browser.until("document.querySelector('#state.badge.END')")
     assert await browser.text("#output") == "onetwo"

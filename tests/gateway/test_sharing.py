@@ -448,7 +448,8 @@ async def test_a_failure_is_logged_once_however_often_clients_reconnect(
         [error] = await served.collect(name)
         assert error.json()["error"] == "serialization"
     warned = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
-    assert [line.split(" stopped")[0] for line in warned] == [
+    # Beside the warning of an open gateway, unless other tests have logged that too often by now.
+    assert [line.split(" stopped")[0] for line in warned if line.startswith("reading")] == [
         "reading default/a",
         "reading default/b",
     ]

@@ -17,7 +17,7 @@ from streamq.gateway import create_app, serve
 
 from .served import Serve, WatchedQueue
 
-ROUTES = ["/", "/page.js", "/page.css", "/streams", "/streams/s", "/streams/s/events"]
+ROUTES = ["/", "/page/main.js", "/page.css", "/streams", "/streams/s", "/streams/s/events"]
 ROUTES += ["/healthz", "/readyz", "/nothing"]
 CROSS = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
 LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}

@@ -88,7 +88,7 @@ async def test_events_come_one_by_one_to_a_cookie(
     client: httpx.AsyncClient, queue: WatchedQueue, token: dict[str, str]
 ) -> None:
     """The cookie is for the path of the proxy, which the gateway does not know."""
-    page = await client.get("page.js", headers={"Accept-Encoding": "gzip"})
+    page = await client.get("page/main.js", headers={"Accept-Encoding": "gzip"})
     assert (page.http_version, page.headers["content-encoding"]) == ("HTTP/2", "gzip")
     begun = await client.post("session", headers=token)
     assert begun.status_code == 200, begun.text

@@ -321,7 +321,7 @@ async def test_the_clock_may_be_set_while_a_token_is_in_use(
             while "one" not in (await anext(events)).data:
                 pass
             later = time.time() + 3_600
-            monkeypatch.setattr("streamq.gateway._sse.time.time", lambda: later)
+            monkeypatch.setattr("streamq.gateway._live_response.time.time", lambda: later)
             await writer.send_chunk("two")
             rest = [event async for event in events]
     assert rest[-1].json()["reason"] == "token_expired"

@@ -18,14 +18,14 @@ from typing import Any
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
-from streamq import Settings, open_queue, open_reader, open_writer
+from streamq import Settings, open_gateway, open_queue, open_reader, open_readers, open_writer
 from streamq.driver import QueueOptions, StreamId
 from streamq.gateway import create_app, serve
 from streamq.gateway._gateway import Gateway
 from streamq.gateway._options import GatewayOptions
 from streamq.gateway._places import EventPlace
 from streamq.opening._open import configured_driver
-from streamq.temporal import StreamqPlugin, subscribe
+from streamq.temporal import StreamqPlugin, subscribe, subscribe_topics
 from streamq.temporal.workflow_streams import WorkflowStreamClient
 from streamq.testing import FaultProxy
 from streamq.testing._harness import queue_factory
@@ -73,6 +73,14 @@ async def _read(events: Any) -> None:
     await anext(events)
 
 
+async def _read_through(queue: Any) -> None:
+    await queue.describe(StreamId("default", STREAM))
+    async with open_reader(STREAM, queue=queue) as reader:
+        # Without a response that goes on: the gateway would look into the frames of all tasks, to
+        # find its server, and what it has looked at is not collected.
+        assert await reader.read_batch(max_wait=0)
+
+
 async def _publish(client: Any) -> None:
     client.topic("topic").publish("x")
     await client.flush()
@@ -100,6 +108,15 @@ def _gateway(world: World) -> AbstractAsyncContextManager[Any]:
             yield gateway
 
     return running()
+
+
+@contextlib.asynccontextmanager
+async def _through_gateway(world: World) -> AsyncIterator[Any]:
+    async with (
+        serve(create_app(settings=world.settings)) as server,
+        open_gateway(server.url, settings=world.settings) as queue,
+    ):
+        yield queue
 
 
 def _factory(world: World) -> AbstractAsyncContextManager[Any]:
@@ -133,12 +150,21 @@ USES: dict[str, tuple[Make, Use]] = {
         lambda w: open_reader(STREAM, settings=w.settings),
         _read,
     ),
+    "streamq.opening._gateway.open_gateway": (_through_gateway, _read_through),
+    "streamq.opening._open_readers.open_readers": (
+        lambda w: open_readers([STREAM, "other"], prefixes=[STREAM[:3]], settings=w.settings),
+        _read,
+    ),
     "streamq.opening._open.open_writer": (
         lambda w: open_writer(uuid.uuid4().hex, settings=w.settings),
         _write,
     ),
     "streamq.temporal._subscribe.Subscription": (
         lambda w: subscribe(w.workflow, settings=w.settings),
+        _read,
+    ),
+    "streamq.temporal._subscribe_topics.TopicsSubscription": (
+        lambda w: subscribe_topics(w.workflow, ["default", "other"], settings=w.settings),
         _read,
     ),
     "streamq.temporal.workflow_streams._client.WorkflowStreamClient": (
@@ -175,16 +201,30 @@ ELSEWHERE: dict[str, str] = {
     "streamq.opening._open._using": "part of open_writer and open_reader",
     "streamq.driver.ChunkQueue": "the base of queues",
     "streamq.reading._reader.StreamReader": "open_reader",
+    "streamq.reading._readers.StreamReaders": "open_readers",
     "streamq.writing._writer.StreamWriter": "open_writer",
     "streamq.writing._sender.Sender": "part of StreamWriter",
+    # Parts of reading through a gateway.
+    "streamq.opening._open.open_queue_for": "part of open_reader: open_queue or open_gateway",
+    "streamq.over_http._client.GatewayClient": "open_gateway",
+    "streamq.over_http._client.GatewayClient.pieces": "open_gateway",
+    "streamq.over_http._client.GatewayClient._answer": "open_gateway",
+    "streamq.over_http._feed.Feed": "tests/over_http/test_reader.py",
+    "streamq.over_http._queue.GatewayQueue": "open_gateway",
     # Parts of the gateway.
     "streamq.gateway._gateway.Gateway": "Gateway.running",
     "streamq.gateway._gateway.Gateway.connection": "holds nothing but an entry in a set",
     "streamq.gateway._hub.Hub": "Gateway.running",
+    "streamq.gateway._many._prefix_watchers.PrefixWatchers": "Gateway.running",
+    "streamq.gateway._many._response.ManyStreams": "a response, which closes itself",
+    "streamq.gateway._own_routes.StreamResponses": "Gateway.running",
+    "streamq.gateway._own_routes.StreamResponses.lifespan": "Gateway.running",
     "streamq.gateway._questions.Questions.ask": "holds a turn, which is given back at once",
     "streamq.gateway._authority.Authority": "Gateway.running",
     "streamq.gateway._revocations.Revocations": "Gateway.running",
     "streamq.gateway._hubs.Hubs": "Gateway.running",
+    "streamq.gateway._records.Records": "Gateway.running",
+    "streamq.gateway._record_reads.RecordReads": "Gateway.running",
     # Keys of issuers: tests/access ends their requests.
     "streamq.access._keys.FileKeys": "has no resource",
     "streamq.access._keys.FixedKeys": "has no resource",
@@ -203,6 +243,7 @@ ELSEWHERE: dict[str, str] = {
     "streamq.a2a.server._handler.TaskHandler.on_message_send_stream": "subscribe",
     "streamq.a2a.server._handler.TaskHandler.on_subscribe_to_task": "subscribe",
     # Inside Temporal's worker.
+    "streamq.temporal._until_closed.UntilClosed": "Subscription and TopicsSubscription",
     "streamq.temporal.activities._waiting.WaitingActivities": "StreamqPlugin closes it",
     "streamq.temporal.producer._discarding._DiscardingQueue": "has no resource",
     "streamq.driver_parts._temporal_target.leaving_sdk": "holds nothing",
@@ -267,6 +308,6 @@ ELSEWHERE: dict[str, str] = {
     "streamq.testing.checks._base.Checks.backend": "a fixture of pytest",
     "streamq.testing.checks._base.Checks.open_with": "a fixture of pytest",
     "streamq.testing.checks._base.Checks._conditions": "a fixture of pytest",
-    "streamq.testing.checks._declarations.DeclarationChecks._another_process": "part of a check",
+    "streamq.testing.checks._processes.ProcessChecks._another_process": "part of a check",
 }
 """What else can be entered or closed, and where it is covered, or why it needs nothing."""

@@ -27,6 +27,53 @@ _SETTINGS = "settings are described by documents and tests of their own"
 _HARNESS = "a part of the kit's side, not of the driver"
 _REPLIES = "which error stands for a reply of the server is tested with the replies themselves"
 
+_REDIS_SERVERS_THAT_MOVE = dict.fromkeys(
+    (
+        *(
+            f"streamq_redis.requests._connection_group:ConnectionGroup.{name}"
+            for name in (
+                *("has_dropped_since", "compare", "on_lost", "on_connected", "_give_up"),
+                *("_drop_all", "_look_out"),
+            )
+        ),
+        "streamq_redis.requests._connection_group:SharedConnection.was_dropped",
+        "streamq_redis.requests._connection_group:SharedConnection.drop",
+        "streamq_redis.requests._connection_group:SharedConnection._replace",
+        "streamq_redis.requests._connection:Server",
+        "streamq_redis.requests._connection:Connection.drop",
+        "streamq_redis.requests._connection:Connection.watch",
+        "streamq_redis.requests._connection:Connection._report",
+        "streamq_redis.requests._connection:Connection._judge",
+        "streamq_redis.requests._connection:Connection._end_if_judged",
+        "streamq_redis.requests._commands:greet",
+        "streamq_redis.requests._commands:parse_greeting",
+        "streamq_redis.requests._commands:is_replica",
+        "streamq_redis._live_tail:LiveTail._greeting",
+        "streamq_redis._live_tail:LiveTail._check_role",
+        "streamq_redis._live_tail:_blamed",
+        "streamq_redis._reading:KeyScan",
+    ),
+    "servers that move or change roles, and what one connection learns for all; tested by "
+    "test_redis_failover.py, test_redis_connections.py and test_redis_credentials.py",
+)
+_REDIS_INDEX = dict.fromkeys(
+    (
+        "streamq_redis._writing:Appender._naming",
+        "streamq_redis._reading:StreamLister._next_page",
+        "streamq_redis._reading:StreamLister._keys_of",
+        *(
+            f"streamq_redis.requests._commands:{name}"
+            for name in ("index_name", "remove_indexed", "scan_index")
+        ),
+        *(
+            f"streamq_redis._naming:KeySpace.{name}"
+            for name in ("__init__", "index", "member", "key_of_member", "of_tenant", "members")
+        ),
+    ),
+    "the index of names, which is an option; tested by test_redis_listing.py, "
+    "test_redis_isolation.py and a conformance suite of its own",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class DriverUnderTest:
@@ -183,6 +230,42 @@ DRIVERS = (
             "test_redis_credentials.py",
             "streamq_redis.requests._resolver": "addresses that move, tested by "
             "test_redis_failover.py",
+            **_REDIS_SERVERS_THAT_MOVE,
+            **_REDIS_INDEX,
+            "streamq_redis._driver:RedisDriver.open": "servers that are refused at open, tested by "
+            "test_redis_opening.py",
+            **dict.fromkeys(
+                (
+                    "streamq_redis._queue:RedisQueue._connect_for_requests",
+                    "streamq_redis.requests._commands:parse_durability",
+                    "streamq_redis.requests._commands:persistence",
+                ),
+                "which settings of a server make it durable, tested by test_redis_opening.py and "
+                "test_redis_doctor.py",
+            ),
+            "streamq_redis.requests._commands:parse_last_id": "the fence of a stream whose newest "
+            "record was removed, also for users who may not ask for it; tested by "
+            "test_redis_writing.py and test_redis_permissions.py",
+            "streamq_redis._reading:PageSizes": "how many requests a read takes, tested by "
+            "test_redis_reading.py",
+            **dict.fromkeys(
+                (
+                    "streamq_redis._live_tail:LiveTail._longest_block",
+                    "streamq_redis._live_tail:LiveTail._begin_interrupt",
+                    "streamq_redis._live_tail:LiveTail._interrupt",
+                    "streamq_redis._live_tail:LiveTail._on_unblocked",
+                ),
+                "how often a read that blocks is interrupted, and when its connection counts as "
+                "half open; tested by test_redis_live_tail.py and test_redis_permissions.py",
+            ),
+            "streamq_redis._live_tail:ReplySize": "how large a reply is, tested by "
+            "test_redis_live_tail.py",
+            "streamq_redis._live_tail:LiveTail._drop_idle": "how long a stream is followed after "
+            "its last reader, tested by test_redis_live_tail.py",
+            "streamq_redis.requests._connection:Connection.writable": "how much may wait for a "
+            "network that takes no more, tested by test_redis_connections.py",
+            "streamq_redis._writing:Appender._remember": "how often, and for how many streams, the "
+            "time to live is set again, tested by test_redis_writing.py",
         },
     ),
 )

@@ -7,7 +7,23 @@ from typing import Any, assert_never, assert_type
 
 from temporalio.client import ActivityHandle, WorkflowHandle
 
-from streamq import Chunk, Event, EventOrGap, Gap, Reset, Seal, open_reader
+from streamq import (
+    Chunk,
+    Event,
+    EventOrGap,
+    Gap,
+    ReadFailure,
+    Reset,
+    Seal,
+    Story,
+    StreamFound,
+    StreamId,
+    StreamqError,
+    open_reader,
+    open_readers,
+    read_story,
+    temporal,
+)
 from streamq.temporal import ActivityStream, StreamInbox, find_stream_name, subscribe
 
 
@@ -79,6 +95,55 @@ async def subscribes(handle: WorkflowHandle[Any, Any] | ActivityHandle[Any]) -> 
                     assert_type(event.value, Token)
                 case Reset() | Seal():
                     pass
+
+
+async def reads_many(prefixes: list[str], cursors: dict[str, str]) -> None:
+    async with open_readers(["a", StreamId("acme", "b")], value_type=Token) as readers:
+        async for item in readers:
+            assert_type(item.stream, StreamId)
+            match item.event:
+                case Chunk():
+                    assert_type(item.event.value, Token)
+                case Reset() | Seal():
+                    pass
+                case StreamFound():
+                    assert_type(item.event.is_new, bool)
+                case ReadFailure():
+                    assert_type(item.event.error, StreamqError)
+                    await readers.add(item.stream)
+                case _:
+                    assert_never(item.event)
+        again = open_readers(from_=readers.cursors)
+        assert_type(await readers.remove("a"), str | None)
+    async with again, open_readers(prefixes=prefixes, from_=cursors, gaps_as_events=True) as many:
+        async for each in many:
+            match each.event:
+                case Chunk():
+                    assert_type(each.event.value, Any)
+                case Gap():
+                    assert_type(each.event.first, int)
+                case _:
+                    pass
+
+
+async def reads_stories(handle: WorkflowHandle[Any, Any]) -> None:
+    story = await read_story("name", value_type=Token)
+    assert_type(story, Story[Token])
+    assert_type(story.values, list[Token])
+    assert_type(story.text, str)
+    by_handle = await temporal.read_story(handle, "topic", value_type=Token)
+    assert_type(by_handle.chunks, tuple[Chunk[Token], ...])
+
+
+async def reads_topics(handle: WorkflowHandle[Any, Any]) -> None:
+    async with temporal.subscribe_topics(handle, ["a", "b"], value_type=Token) as events:
+        async for item in events:
+            match item.event:
+                case Chunk():
+                    assert_type(item.event.value, Token)
+                case Reset() | Seal() | ReadFailure():
+                    assert_type(item.topic, str)
+        temporal.subscribe_topics(handle, ["a", "b"], from_=events.cursors)
 
 
 async def in_workflow(stream: ActivityStream[Token, int], inbox: StreamInbox[Token]) -> str:

@@ -19,6 +19,7 @@ from redis_streams import Bare, OpenAt, StartServer, read_soon
 from streamq import BackendUnavailableError, ClosedError, StorageFullError, StreamId
 from streamq.driver import Entry
 from streamq.testing import FaultProxy, OpenQueue
+from streamq_redis._queue import RedisQueue
 from streamq_redis.embedded import EmbeddedRedis
 
 
@@ -148,6 +149,32 @@ async def test_stalled_event_loop_drops_no_healthy_connection(
         await asyncio.sleep(0)
     time.sleep(0.4)  # noqa: ASYNC251 - this is the case
     await stalled
+
+
+async def test_writers_wait_while_the_network_takes_no_more(
+    start_server: StartServer, open_at: OpenAt, stream: StreamId
+) -> None:
+    """A server that stalls must not fill the memory of a worker with a thousand streams."""
+    server = start_server()
+    queue = await open_at(server.url, operation_timeout_seconds=20)
+    assert isinstance(queue, RedisQueue)
+    await queue.append(stream, [Entry(1, 0, b"x")])
+    connection = queue._appender._connection.current
+    assert connection is not None
+    size, most = 500_000, 0
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        tasks = [
+            asyncio.ensure_future(queue.append(StreamId("t", f"s{i}"), [Entry(1, 0, bytes(size))]))
+            for i in range(60)
+        ]
+        for _ in range(200):
+            await asyncio.sleep(0)
+            most = max(most, connection._unsent_bytes)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    await asyncio.gather(*tasks)
+    assert size < most < 2**20 + 2 * size
 
 
 async def test_cancelled_close_still_closes(start_server: StartServer, open_at: OpenAt) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 import pytest
 
@@ -66,6 +67,19 @@ async def test_append_drops_names_whose_time_is_over(
     await bare.zadd(index, {"over": time.time() - 10, "not over": time.time() + 100})
     await queue.append(stream, [Entry(1, 0, b"a")])
     assert set(await bare.zrange(index, 0, -1)) == {b"not over", stream.name.encode()}
+
+
+async def test_name_outlives_its_stream_by_a_day(
+    open_at: OpenAt, server: EmbeddedRedis, bare: Bare, stream: StreamId
+) -> None:
+    """A clock that is wrong by hours must not hide a stream that still exists."""
+    queue = await open_at(server.url, listing="index", ttl=timedelta(days=2))
+    index, day = KEYS.index(stream.tenant), 86_400
+    for ttl, days in ((None, 3), (timedelta(hours=1), 3), (timedelta(days=9), 10)):
+        await queue.append(stream, [Entry(days, 0, b"a")], ttl=ttl)
+        until = await bare.zscore(index, stream.name)
+        assert until is not None
+        assert days * day <= until - time.time() < days * day + 60
 
 
 async def test_append_that_cannot_be_indexed_fails(

@@ -9,8 +9,10 @@ import redis.asyncio
 
 from redis_streams import Bare, MuteProxy, OpenAt, StartServer, read_soon
 from streamq import BackendError, BackendUnavailableError, StreamId
-from streamq.driver import Entry
+from streamq.driver import Entry, Stored
 from streamq.testing import OpenQueue
+from streamq_redis import _live_tail
+from streamq_redis._queue import RedisQueue
 from streamq_redis.embedded import EmbeddedRedis
 
 
@@ -166,3 +168,42 @@ async def test_half_open_blocking_connection_is_given_up_without_a_storm(
             after = (await bare.info("commandstats"))["cmdstat_client|unblock"]["calls"]
         assert after - before < 100
         await queue.aclose()
+
+
+async def test_stream_that_is_read_no_more_is_followed_no_more(
+    open_at: OpenAt, server: EmbeddedRedis, stream: StreamId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway runs for weeks: each stream that it ever showed would be in every request."""
+    monkeypatch.setattr(_live_tail, "_LINGER_SECONDS", 0.2)
+    queue = await open_at(server.url, block_seconds=0.1)
+    assert isinstance(queue, RedisQueue)
+    other = StreamId(stream.tenant, "other")
+    waiting, left = read_soon(queue, other), read_soon(queue, stream)
+    await asyncio.sleep(0.05)
+    await queue.append(stream, [Entry(1, 0, b"x")])
+    assert len(await left) == 1
+    followed = queue._live_tail._followed
+    assert len(followed) == 2
+    async with asyncio.timeout(10):
+        while len(followed) == 2:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+    await queue.append(other, [Entry(1, 0, b"y")])
+    assert [record.data for record in await waiting] == [b"y"]
+    again = read_soon(queue, stream, "1-0")
+    await asyncio.sleep(0.05)
+    await queue.append(stream, [Entry(1, 1, b"z")])
+    assert [record.data for record in await again] == [b"z"]
+
+
+def test_reply_stays_small_whatever_is_followed() -> None:
+    """One read has the records of all streams: of many, or of large ones, it must not be 100 MB."""
+    size = _live_tail.ReplySize()
+    assert [size.count(streams) for streams in (1, 64, 128, 5_000)] == [16, 16, 8, 1]
+    size.learn([Stored("1-0", bytes(100_000)), Stored("1-1", bytes(300_000))])
+    assert [size.count(streams) for streams in (1, 2, 5, 6)] == [5, 2, 1, 1]
+    size.learn([])
+    size.learn([Stored("1-2", b"")])
+    assert [size.count(streams) for streams in (1, 2, 5, 6)] == [10, 5, 2, 1]
+    for _ in range(20):
+        size.learn([Stored("1-2", b"")])
+    assert [size.count(streams) for streams in (1, 2**16, 2**18, 2**20)] == [16, 16, 4, 1]

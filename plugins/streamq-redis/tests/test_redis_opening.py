@@ -188,3 +188,8 @@ async def test_only_a_server_with_a_log_is_called_durable(
     nearly = start_server(appendonly=True, arguments=("--appendfsync", "everysec"))
     assert not (await open_at(nearly.url)).capabilities.durable
     assert not (await open_at(start_server().url)).capabilities.durable
+    without = start_server(arguments=("--appendfsync", "always"))
+    assert not (await open_at(without.url)).capabilities.durable
+    evicts = ("--appendfsync", "always", "--maxmemory-policy", "allkeys-lru")
+    forgetful = start_server(appendonly=True, arguments=evicts)
+    assert not (await open_at(forgetful.url)).capabilities.durable

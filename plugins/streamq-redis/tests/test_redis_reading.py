@@ -8,9 +8,11 @@ import pytest
 
 from redis_streams import Bare
 from streamq import BackendError, StreamId
-from streamq.driver import Entry
+from streamq.driver import Entry, Stored
 from streamq.testing import OpenQueue
+from streamq_redis import _reading
 from streamq_redis._naming import KeySpace
+from streamq_redis._reading import PageSizes
 
 
 async def test_no_more_than_the_requested_large_records_are_fetched(
@@ -62,3 +64,45 @@ async def test_listing_skips_keys_that_are_not_ours(
     await queue.append(stream, [Entry(1, 0, b"x")])
     await bare.xadd(KeySpace("streamq").key(stream) + b"}", {"a": "b"})
     assert [stream] == [info.stream async for info in queue.streams(stream.tenant)]
+
+
+def records_of(size: int, count: int = 3) -> list[Stored]:
+    """Return records with so many bytes of data."""
+    return [Stored(f"1-{i}", bytes(size)) for i in range(count)]
+
+
+def test_page_follows_the_size_of_the_records() -> None:
+    """One request for all that may be returned costs the least."""
+    sizes = PageSizes()
+    assert [sizes.count(b"a", 10**6, 300, before) for before in (0, 2, 4)] == [2, 2, 2]
+    sizes.learn(b"a", records_of(99))
+    assert [sizes.count(b"a", 1_000, 300, before) for before in (0, 4, 8)] == [10, 8, 10]
+    assert sizes.count(b"a", 1_000, 7, 0) == 7
+    assert sizes.count(b"a", 0, 300, 0) == 1
+    assert sizes.count(b"a", 10**9, 10**9, 0) == 512
+    assert sizes.count(b"b", 1_000, 300, 0) == 2
+    sizes.learn(b"a", records_of(0))
+    assert sizes.count(b"a", 100, 300, 0) == 100
+    sizes.forget(b"a")
+    sizes.forget(b"unknown")
+    assert sizes.count(b"a", 100, 300, 0) == 2
+
+
+def test_page_that_did_not_come_in_time_is_halved() -> None:
+    """On a slow link the same request would run into the same deadline again and again."""
+    sizes = PageSizes()
+    sizes.learn(b"a", records_of(9_999))
+    assert sizes.count(b"a", 10**6, 300, 0) == 100
+    sizes.shrink(b"a", 100, 10**6)
+    assert sizes.count(b"a", 10**6, 300, 0) == 49
+    sizes.shrink(b"a", 1, 10**6)
+    assert sizes.count(b"a", 10**6, 300, 0) == 1
+
+
+def test_sizes_of_some_thousand_streams_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway runs for weeks, and reads a million streams."""
+    monkeypatch.setattr(_reading, "_REMEMBERED_SIZES", 2)
+    sizes = PageSizes()
+    for key in (b"a", b"b", b"a", b"c"):
+        sizes.learn(key, records_of(9))
+    assert [sizes.count(key, 100, 300, 0) for key in (b"a", b"b", b"c")] == [10, 2, 10]

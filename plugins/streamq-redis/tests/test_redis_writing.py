@@ -12,6 +12,7 @@ from redis_streams import Bare, MuteProxy, OpenAt, StartServer, read_soon
 from streamq import BackendUnavailableError, FencedError, StorageFullError, StreamId
 from streamq.driver import Entry
 from streamq.testing import OpenQueue
+from streamq_redis import _writing
 from streamq_redis.embedded import EmbeddedRedis
 
 
@@ -73,6 +74,39 @@ async def test_time_to_live_is_renewed_seldom(
         await queue.append(stream, [Entry(1, i, b"x")])
     after = (await bare.info("commandstats"))["cmdstat_pexpire"]["calls"]
     assert before + 1 == after
+
+
+async def test_time_to_live_is_set_again_after_a_while(
+    open_at: OpenAt, server: EmbeddedRedis, bare: Bare, stream: StreamId, key: bytes
+) -> None:
+    """A stream must not expire while its producer goes on, however seldom that sets the time."""
+    queue = await open_at(server.url, ttl=timedelta(seconds=2))
+    await queue.append(stream, [Entry(1, 0, b"x")])
+    async with asyncio.timeout(10):
+        while await bare.pttl(key) > 1_950:  # noqa: ASYNC110 - the server's clock
+            await asyncio.sleep(0.01)
+    await queue.append(stream, [Entry(1, 1, b"x")])
+    assert await bare.pttl(key) > 2_000
+
+
+async def test_time_to_live_of_some_thousand_streams_is_remembered(
+    open_queue: OpenQueue, bare: Bare, stream: StreamId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker runs for weeks, and writes a million streams; those of now need no more commands."""
+    monkeypatch.setattr(_writing, "_REMEMBERED_STREAMS", 2)
+    queue = await open_queue()
+
+    async def renewals() -> int:
+        found: int = (await bare.info("commandstats")).get("cmdstat_pexpire", {}).get("calls", 0)
+        return found
+
+    before = await renewals()
+    a, b, c = (StreamId(stream.tenant, name) for name in "abc")
+    for index, each in enumerate((a, b, c, b, c)):
+        await queue.append(each, [Entry(1, index, b"x")])
+    assert await renewals() == before + 3
+    await queue.append(a, [Entry(1, 9, b"x")])
+    assert await renewals() == before + 4
 
 
 async def test_stale_attempt_is_fenced_with_a_clear_message(

@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 
 from sqs_queues import PATIENCE, read, urls
-from streamq import Chunk, CursorError, Event, Gap, Seal, TrimmedError, open_reader, open_writer
+from streamq import (
+    Chunk,
+    CursorError,
+    Event,
+    Gap,
+    Seal,
+    StreamEvent,
+    TrimmedError,
+    open_reader,
+    open_readers,
+    open_writer,
+)
 from streamq.driver import START, Entry, QueueOptions, StreamId
 from streamq.testing import OpenQueue, new_stream
 from streamq_sqs import SqsDriver, SqsSettings
@@ -152,3 +163,28 @@ async def test_foreign_positions_are_refused(
     for call in (queue.commit(stream, position), queue.release(stream, position)):
         with pytest.raises(CursorError):
             await call
+
+
+async def test_many_streams_are_acknowledged_each_by_itself(open_queue: OpenQueue) -> None:
+    """A program that stops over one of them gets its rest later, and nothing of any twice."""
+    queue, streams = await open_queue(), [new_stream("one"), new_stream("other")]
+    for stream in streams:
+        async with open_writer(stream, queue=queue) as writer:
+            for number in range(5):
+                await writer.send_chunk(number)
+                await writer.flush()
+    seen: dict[StreamId, list[object]] = {stream: [] for stream in streams}
+
+    def note(item: StreamEvent[Any]) -> None:
+        assert isinstance(item.event, Chunk | Seal), item
+        shown = item.event.value if isinstance(item.event, Chunk) else "END"
+        seen[item.stream].append(shown)
+
+    async with open_readers(streams, queue=queue) as readers:
+        for _ in range(4):
+            note(await anext(readers))
+        cursors = readers.cursors
+    async with open_readers(streams, from_=cursors, queue=await open_queue()) as readers:
+        async for item in readers:
+            note(item)
+    assert seen == {stream: [0, 1, 2, 3, 4, "END"] for stream in streams}

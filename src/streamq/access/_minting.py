@@ -19,15 +19,13 @@ from streamq._events import user_stream
 from streamq._settings import Settings, load_settings
 
 from ._claims import DETAILS, TENANT, details_of
+from ._granting import permission_on
 from ._issuers import OWN_ISSUER
 from ._keys import algorithms_of, own_keys, read_file
 from ._moments import MOST_SECONDS
-from ._rights import Action, Permission, StreamMatch
 
 DEFAULT_LIFETIME = timedelta(minutes=15)
 """How long a token is valid unless the call says otherwise."""
-
-_GIVEN = tuple(action for action in Action if action is not Action.WRITE)
 
 
 def mint_token(
@@ -64,18 +62,12 @@ def mint_token(
     """
     chosen = settings or load_settings()
     key = _signing_key(chosen)
-    given = [("exact", stream), ("workflow", workflow), ("prefix", prefix)]
-    named = [(kind, name) for kind, name in given if name is not None]
-    if len(named) + every != 1:
-        raise ConfigurationError(
-            "say for which streams the token is: one of stream, workflow, prefix and every"
-        )
     if not subject or not actions:
         raise ConfigurationError("a token needs a subject, and an action; the one given is empty")
-    kind, name = named[0] if named else ("all", "")
     try:
-        match = StreamMatch(kind, name)  # type: ignore[arg-type]
-        permission = Permission(frozenset(map(_action, actions)), match)
+        permission = permission_on(
+            actions, stream=stream, workflow=workflow, prefix=prefix, every=every
+        )
         tenant = user_stream(chosen.tenant if tenant is None else tenant, "x").tenant
     except ValueError as exc:
         raise ConfigurationError(f"this token cannot be made: {exc}") from None
@@ -109,12 +101,6 @@ def new_ed25519_key() -> tuple[str, str]:
     """Return a private key to sign with and the public one to verify with, as PEM."""
     made = OKPKey.generate_key("Ed25519")
     return made.as_pem(private=True).decode(), made.as_pem(private=False).decode()
-
-
-def _action(name: str) -> Action:
-    if name not in _GIVEN:
-        raise ValueError(f"{name!r} is no action that a token can have: {', '.join(_GIVEN)}")
-    return Action(name)
 
 
 def _signing_key(settings: Settings) -> Key:

@@ -62,7 +62,9 @@ class StreamMatch:
     match: str = ""
 
     def __post_init__(self) -> None:
-        if (self.match_type == "all") == bool(self.match.strip("/")):
+        # A stream may be called "/"; a prefix of that name would be everything.
+        named = self.match if self.match_type == "exact" else self.match.strip("/")
+        if (self.match_type == "all") == bool(named):
             needs = "no name" if self.match_type == "all" else "a name"
             raise ValueError(f"match_type {self.match_type!r} needs {needs} as match")
 
@@ -115,12 +117,16 @@ class Rights:
     Attributes:
         tenant: The tenant whose streams it may see; no others exist for it.
         permissions: What is permitted; nothing else is.
-        subject: Who holds the token; ``None`` without a token.
+        within: What has to permit it, too; ``None`` for nothing. An application's own code narrows
+            a token so.
+        subject: Who holds the token, or whom the application names; ``None`` for nobody.
         issuer: Who issued it.
         token_id: The token's own id, by which it can be revoked.
         issued_at: When, in seconds since the epoch.
         expires_at: When it ends; ``None`` for never.
         lacks_token: Whether a request without a token could do more with one.
+        by_application: Whether the application's own code was asked.
+        is_tenant_granted: Whether that code named the tenant, so that others may have other ones.
     """
 
     tenant: str
@@ -131,6 +137,9 @@ class Rights:
     issued_at: float = 0.0
     expires_at: float | None = None
     lacks_token: bool = False
+    within: tuple[Permission, ...] | None = None
+    by_application: bool = False
+    is_tenant_granted: bool = False
 
     @classmethod
     def of_everybody(
@@ -147,13 +156,16 @@ class Rights:
         """Whether an action on a stream is permitted."""
         if stream.tenant != self.tenant:
             return False
-        return any(
-            each.permits(action) and each.streams.covers(stream.name) for each in self.permissions
+        return all(
+            any(each.permits(action) and each.streams.covers(stream.name) for each in permissions)
+            for permissions in self._all_of
         )
 
     def allow_some(self, action: Action) -> bool:
         """Whether an action is permitted on any stream."""
-        return any(each.permits(action) for each in self.permissions)
+        return all(
+            any(each.permits(action) for each in permissions) for permissions in self._all_of
+        )
 
     def prefixes(self, action: Action, prefix: str) -> list[str]:
         """Return where to look for the streams below ``prefix`` on which an action is permitted.
@@ -161,11 +173,15 @@ class Rights:
         None of these is below another. A search beyond them would take longer where others have
         streams, and so tell what they are called.
         """
-        found: list[str] = []
-        for each in self.permissions:
-            narrowed = each.streams.narrowed(prefix)
-            if narrowed is not None and each.permits(action):
-                found.append(narrowed)
+        found = [prefix]
+        for permissions in self._all_of:
+            found = [
+                narrowed
+                for each in permissions
+                if each.permits(action)
+                for narrowed in map(each.streams.narrowed, found)
+                if narrowed is not None
+            ]
         kept: list[str] = []
         for one in sorted(found):
             if not kept or not one.startswith(kept[-1]):
@@ -175,11 +191,19 @@ class Rights:
     @property
     def administers(self) -> bool:
         """Whether the holder may administer the tenant: everything, on all its streams."""
-        return any(
-            each.permits(Action.ADMIN) and each.streams.match_type == "all"
-            for each in self.permissions
+        return all(
+            any(
+                each.permits(Action.ADMIN) and each.streams.match_type == "all"
+                for each in permissions
+            )
+            for permissions in self._all_of
         )
 
     def know(self, stream: StreamId) -> bool:
         """Whether the holder may know that a stream exists: any right on it says so."""
         return any(self.allow(action, stream) for action in Action if action is not Action.WRITE)
+
+    @property
+    def _all_of(self) -> tuple[tuple[Permission, ...], ...]:
+        """Sets of permissions, each of which has to permit what is done."""
+        return (self.permissions,) if self.within is None else (self.permissions, self.within)

@@ -14,6 +14,7 @@ from streamq._settings import Settings, build, check_variables
 from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue, StreamInfo
 from streamq.opening._drivers import installed_drivers, load_driver
+from streamq.over_http._queue import GatewayQueue
 from streamq.sqlite import SqliteSettings
 
 _MAX_NAMES = 2_000
@@ -89,6 +90,15 @@ async def not_found(
         advice: Further advice from the command.
     """
     similar = await _similar(queue, stream) if queue is not None else []
+    if isinstance(queue, GatewayQueue):
+        guess = "check the address, and what the token permits"
+        if similar:
+            guess = f"did you mean {' or '.join(map(_quoted, similar))}?"
+        where = f"gateway {queue.address.root}"
+        hints = "; ".join(filter(None, (guess, advice)))
+        return StreamNotFoundError(
+            f"there is no stream {stream}, or it has expired ({where}); {hints}", stream=str(stream)
+        )
     if similar:
         guess = f"did you mean {' or '.join(map(_quoted, similar))}?"
     else:

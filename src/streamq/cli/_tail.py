@@ -5,25 +5,36 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import enum
 import os
+import shlex
 import sys
 import time
 from typing import Annotated, TextIO
 
 import typer
 
-from streamq._errors import BackendUnavailableError, IdleTimeoutError, StreamNotFoundError
+from streamq._errors import (
+    BackendUnavailableError,
+    ConfigurationError,
+    IdleTimeoutError,
+    StreamNotFoundError,
+)
 from streamq._events import Chunk, Event, Gap, Reset, Seal, SealState, StreamId
 from streamq._settings import Settings, load_settings
 from streamq.calling import _calls as calling
 from streamq.calling._reads import Reads
 from streamq.driver import START, ChunkQueue
 from streamq.driver_parts._terminal_text import TerminalTextStream
+from streamq.opening._gateway import open_gateway
 from streamq.opening._open import open_queue, open_reader, stream_id
+from streamq.opening._read_story import last_attempt_cursor
+from streamq.over_http._address import is_gateway_url
 from streamq.reading._reader import StreamReader
 from streamq.records._values import Encoding
 
 from ._completion import beginnings, stream_names
+from ._gateway_token import TokenFile, gateway_token, refuse_token_file
 from ._lookup import missing_database, not_found
 from ._names import Encoded, argument_for, named
 from ._terminal import ending, escaped_json, json_text, run_async, show_notice
@@ -33,12 +44,19 @@ _FILE_POLL_SECONDS = 0.1
 _ADVICE = "--wait SECONDS waits for it"
 
 
+class Attempts(enum.StrEnum):
+    """Which stored attempts are printed."""
+
+    ALL = "all"
+    LAST = "last"
+
+
 def tail(
     stream: Annotated[
         str,
         typer.Argument(
             metavar="STREAM",
-            help="Name of the stream, within the tenant.",
+            help="Name of the stream, within the tenant; or its address on a gateway.",
             autocompletion=stream_names,
         ),
     ],
@@ -51,6 +69,10 @@ def tail(
             autocompletion=beginnings,
         ),
     ] = "beginning",
+    attempts: Annotated[
+        Attempts,
+        typer.Option(help="'last' leaves out stored attempts that a later one has made void."),
+    ] = Attempts.ALL,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print every event as one line of JSON with its cursor.")
     ] = False,
@@ -71,6 +93,7 @@ def tail(
         typer.Option("--raw", help="Print everything as it was sent, also what terminals execute."),
     ] = False,
     encoded: Encoded = False,
+    token_file: TokenFile = None,
 ) -> int:
     """Print a stream as it arrives, until it ends.
 
@@ -80,25 +103,48 @@ def tail(
     is 0 if the stream ended well (or has not ended yet, with --no-follow), 1 if it ended with an
     error or was cancelled, 2 if it cannot be read.
 
+    An address (https://..., as a browser shows it) is read through the gateway, without settings of
+    a backend. The output is the same, and so are the cursors.
+
     \b
     Examples:
       streamq tail my-stream
       streamq tail my-stream --from tail --wait 60
+      streamq tail my-stream --attempts last --no-follow
       streamq tail my-stream --json --no-follow | jq -r 'select(.event == "chunk").value'
+      streamq tail https://streams.example.org/events/my-stream --token-file token.txt
     """
+    if attempts is Attempts.LAST and from_ != "beginning":
+        raise ConfigurationError(
+            f"--attempts last begins with the last attempt, and --from says {from_[:40]!r}; give "
+            "one of both"
+        )
     settings = load_settings()
-    identity = stream_id(named(stream, encoded=encoded), settings)
-    printer = _JsonPrinter() if as_json else _TextPrinter(raw=raw)
+    is_remote = is_gateway_url(stream) and not encoded
+    name = stream if is_remote else named(stream, encoded=encoded)
+    again = shlex.quote(name) if is_remote else argument_for(name)
+    printer = _JsonPrinter() if as_json else _TextPrinter(raw=raw, again=again)
 
     async def work() -> int:
-        waiting = _Waiting(identity, wait)
-        if not await waiting.for_database(settings):
-            raise await not_found(identity, settings, None, _ADVICE)
-        async with open_queue(settings) as queue:
-            await waiting.for_stream(queue)
+        if is_remote:
+            token = await asyncio.to_thread(gateway_token, token_file, settings)
+            waiting = _Waiting(wait)
+            opening = open_gateway(name, token=token, settings=settings)
+        else:
+            refuse_token_file(token_file)
+            identity = stream_id(name, settings)
+            waiting = _Waiting(wait)
+            if not await waiting.for_database(settings, identity):
+                raise await not_found(identity, settings, None, _ADVICE)
+            opening = open_queue(settings)
+        async with opening as queue:
+            identity = stream_id(name, settings, queue)
+            await waiting.for_stream(queue, identity)
             # A stream that did not exist when the command started is new as a whole.
             start = "beginning" if waiting.is_new and from_ == "tail" else from_
             try:
+                if attempts is Attempts.LAST:
+                    start = await last_attempt_cursor(identity, queue=queue, settings=settings)
                 reader = await open_reader(
                     identity,
                     from_=start,
@@ -122,42 +168,41 @@ def tail(
 
 
 class _Waiting:
-    """Waits until the stream exists, for a limited time."""
+    """Waits until a stream exists, for a limited time."""
 
-    def __init__(self, stream: StreamId, seconds: float) -> None:
+    def __init__(self, seconds: float) -> None:
         self.is_new = False
         """Whether the stream was created while this waited."""
-        self._stream = stream
         self._seconds = seconds
         self._until: float | None = None
 
-    async def for_database(self, settings: Settings) -> bool:
+    async def for_database(self, settings: Settings, stream: StreamId) -> bool:
         """Wait for the file that stores all streams, which only a writer creates."""
         while missing_database(settings) is not None:
-            if not self._seconds or self._left() <= 0:
+            if not self._seconds or self._left(stream) <= 0:
                 return False
             self.is_new = True
             await asyncio.sleep(_FILE_POLL_SECONDS)
         return True
 
-    async def for_stream(self, queue: ChunkQueue) -> None:
+    async def for_stream(self, queue: ChunkQueue, stream: StreamId) -> None:
         """Wait for the first record of the stream."""
         if not self._seconds:
             return
         with contextlib.suppress(StreamNotFoundError):
-            await calling.describe(queue, self._stream)
+            await calling.describe(queue, stream)
             return
-        reads = Reads(queue, self._stream)
-        while (left := self._left()) > 0:
+        reads = Reads(queue, stream)
+        while (left := self._left(stream)) > 0:
             max_wait = min(left, _LONGEST_WAIT_SECONDS)
             if await reads.read(START, max_records=1, max_bytes=1, max_wait=max_wait):
                 self.is_new = True
                 return
 
-    def _left(self) -> float:
+    def _left(self, stream: StreamId) -> float:
         if self._until is None:
             self._until = time.monotonic() + self._seconds
-            show_notice(f"waiting up to {self._seconds:g} s for stream {self._stream}")
+            show_notice(f"waiting up to {self._seconds:g} s for stream {stream}")
         return self._until - time.monotonic()
 
 
@@ -178,10 +223,12 @@ class _TextPrinter:
 
     Args:
         raw: Print chunks unchanged; otherwise what a terminal would execute is escaped.
+        again: The argument that names the stream, for a shell.
     """
 
-    def __init__(self, *, raw: bool) -> None:
+    def __init__(self, *, raw: bool, again: str) -> None:
         self._raw = raw
+        self._again = again
         self._text = TerminalTextStream()
         self._in_line = False
         self._chunks = self._bytes = self._attempt = 0
@@ -210,8 +257,7 @@ class _TextPrinter:
     def stopped(self, reader: StreamReader) -> None:
         """Show on a terminal how to continue after an interruption."""
         if sys.stderr.isatty():
-            name = argument_for(reader.stream.name)
-            self._notice(f"continue with: streamq tail {name} --from {reader.cursor}")
+            self._notice(f"continue with: streamq tail {self._again} --from {reader.cursor}")
 
     def _write(self, chunk: Chunk) -> None:
         out = sys.stdout

@@ -10,6 +10,7 @@ from streamq._events import StreamId
 from ._usual_errors import foreign_position
 
 Key = tuple[int, int]
+_LARGEST = 2**63 - 1
 BEFORE_ALL: Key = (0, 0)  # epochs start at 1
 
 
@@ -33,4 +34,6 @@ def decode_position(position: str, *, backend: str, stream: StreamId) -> Key:
     # Bounded before int(): a hostile position must not cost time or overflow a column.
     if not all(part.isascii() and part.isdigit() and len(part) <= 19 for part in (epoch, index)):
         raise foreign_position(backend, stream, position)
-    return int(epoch), min(int(index), 2**63 - 1)
+    if int(epoch) > _LARGEST:
+        raise foreign_position(backend, stream, position)
+    return int(epoch), min(int(index), _LARGEST)

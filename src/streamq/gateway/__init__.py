@@ -9,6 +9,8 @@ From the outside in:
 * ``_routes``: which request goes to which handler. ``_handlers/``: the answers, a module for each
   kind; ``_parameters``: what they read of a request. ``_authority``,
   ``_credentials``: what a request may do.
+* ``_authorize``, ``_request_rights``: the same with the application's own code.
+* ``_own_routes``: answers from routes of the application.
 * ``_error_handlers``, ``_error_responses``: answers for errors. ``_page``, ``static/``: the page.
 * ``_sse``, ``_opening``: the response that sends a stream as Server-Sent Events, and its beginning.
 * ``_loops``, ``_gateway``: own the queues (``_queues``), the hubs and the open connections.
@@ -35,18 +37,23 @@ except ModuleNotFoundError as exc:
     ) from exc
 
 from ._app import create_app
+from ._authorize import Authorize, token_rights
 from ._descriptors import raise_descriptor_limit
 from ._gateway import Gateway
 from ._gateway_statistics import GatewayStatistics
 from ._options import GatewayOptions
+from ._own_routes import StreamResponses
 from ._server import GatewayServer, serve
 
 __all__ = [
+    "Authorize",
     "Gateway",
     "GatewayOptions",
     "GatewayServer",
     "GatewayStatistics",
+    "StreamResponses",
     "create_app",
     "raise_descriptor_limit",
     "serve",
+    "token_rights",
 ]

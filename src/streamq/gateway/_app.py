@@ -17,6 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue
 
+from ._authority import Authority
+from ._authorize import Authorize, Authorizer
 from ._clients import GatewayLimitError
 from ._credentials import HTTPS, hide_tickets
 from ._error_handlers import ERROR_HANDLERS
@@ -28,6 +30,7 @@ from ._opening import CLIENT_GONE, ClientGoneError, enter_unless_gone
 from ._options import GatewayOptions
 from ._routes import routes
 from ._sites import MOUNTED, SiteGuard, SiteRules
+from ._story_text import STORY_HEADERS
 from ._tenant_converters import settings_of_tenant
 
 _logger = gateway_logger()
@@ -37,6 +40,7 @@ def create_app(
     queue: ChunkQueue | None = None,
     settings: Settings | None = None,
     *,
+    authorize: Authorize | None = None,
     options: GatewayOptions | None = None,
     hosts: Collection[str] | None = None,
     origins: Collection[str] | None = None,
@@ -49,6 +53,7 @@ def create_app(
       the ``Last-Event-ID`` header, else ``?after=ID`` (or ``?last_event_id=``), else
       ``?from=beginning`` (default), ``?from=last`` (the latest value, and then what is live) or
       ``?from=tail``. ``?wait=SECONDS`` (up to 300) accepts a stream that does not exist yet.
+    * ``GET /events?stream=&prefix=``, ``POST /events``: many streams on one connection.
     * ``GET /story/{name}``: what is stored until now, as JSON, in pages (``?after=ID``).
     * ``GET /streams/{name}``: the status of a stream; ``DELETE`` deletes it. Names are
       percent-encoded; a slash need not be, unless clients or proxies would resolve it
@@ -71,6 +76,8 @@ def create_app(
     Args:
         queue: An open queue to use; it stays open. By default the configured one is opened.
         settings: Tenant and limits; by default the configured ones.
+        authorize: A function of yours that says what a request may do, beside tokens or instead of
+            them; see below.
         options: Bounds and deadlines; by default those of the settings.
         hosts: Names by which browsers reach the gateway, besides this machine's name, IP addresses
             and names without a dot; by default those of ``STREAMQ_GATEWAY_HOSTS``. One that names
@@ -81,16 +88,37 @@ def create_app(
             mounts this one and no origins are given, reading by CORS is left to it. POST and DELETE
             of a page of another origin need a token in the header, or that origin here.
 
-    Where no issuer of tokens is configured, whoever reaches the application reads: the log has a
-    warning, unless ``STREAMQ_GATEWAY_ANONYMOUS`` says what is permitted; with ``nothing`` it stays
-    closed.
+    ``authorize(request, stream)`` is called with Starlette's request and the stream that it asks
+    for, or with ``None`` where it asks for no certain one (lists, prefixes). It may be
+    asynchronous; otherwise it runs in a thread. It is asked anew for each request, and has
+    ``options.authorize_seconds``. It returns
+
+    * permissions (:func:`streamq.access.permit`): what the request may do. It may ignore ``stream``
+      then. Lists are searched only below the names that are permitted;
+    * ``True``: what the gateway permits without it. For ``None`` that means that each stream found
+      is a question of its own;
+    * ``False``: nothing. The stream is answered as one that is not there;
+    * :class:`streamq.access.Grant`: one of these, and whom the request is from, until when it is
+      permitted, and for which tenant.
+
+    Where tokens are accepted, a request needs both: the token and the function have to permit it.
+    Without an issuer of tokens the function decides alone; whatever ``STREAMQ_GATEWAY_ANONYMOUS``
+    does not list, as ``cancel`` and ``delete``, it has to permit by name. It may raise
+    ``HTTPException``, whose status and detail are the answer. Any other exception is logged and
+    answered with 500, without its text.
+
+    Where no issuer of tokens and no such function is configured, whoever reaches the application
+    reads: the log has a warning, unless ``STREAMQ_GATEWAY_ANONYMOUS`` says what is permitted; with
+    ``nothing`` it stays closed.
 
     Raises:
         ConfigurationError: A setting is invalid.
     """
-    app = build_app(queue, settings, options=options, hosts=hosts, origins=origins)
+    app = build_app(
+        queue, settings, authorize=authorize, options=options, hosts=hosts, origins=origins
+    )
     gateway: Gateway = app.state.gateway
-    if not gateway.authority.needs_tokens and not gateway.settings.gateway_anonymous.strip():
+    if gateway.authority.is_open and not gateway.settings.gateway_anonymous.strip():
         _logger.warning(
             "no issuer of tokens is configured: whoever reaches this gateway reads every stream of "
             "tenant %s. Set STREAMQ_TOKEN_KEY_FILE or STREAMQ_TOKEN_ISSUERS; if something in front "
@@ -105,6 +133,7 @@ def build_app(
     queue: ChunkQueue | None = None,
     settings: Settings | None = None,
     *,
+    authorize: Authorize | None = None,
     options: GatewayOptions | None = None,
     hosts: Collection[str] | None = None,
     origins: Collection[str] | None = None,
@@ -114,6 +143,7 @@ def build_app(
     Args:
         queue: As for :func:`create_app`.
         settings: As for :func:`create_app`.
+        authorize: As for :func:`create_app`.
         options: As for :func:`create_app`.
         hosts: As for :func:`create_app`.
         origins: As for :func:`create_app`.
@@ -123,7 +153,9 @@ def build_app(
     """
     chosen = settings or load_settings()
     settings_of_tenant(chosen, chosen.tenant)  # raises if the data converters are not readable
-    gateway = Gateway(queue, chosen, options or GatewayOptions.from_settings(chosen))
+    bounds = options or GatewayOptions.from_settings(chosen)
+    authorizer = None if authorize is None else Authorizer(authorize, bounds.authorize_seconds)
+    gateway = Gateway(queue, chosen, bounds, Authority(chosen, authorizer))
     gateways = LoopGateways(gateway)
     site_rules = SiteRules.of(
         _listed(chosen.gateway_hosts) if hosts is None else hosts,
@@ -141,7 +173,7 @@ def build_app(
                 allow_headers=["Authorization", "Last-Event-ID"],
                 # Any page at all could otherwise read with the cookie of whoever opens it.
                 allow_credentials=site_rules.origins == site_rules.named_origins,
-                expose_headers=["WWW-Authenticate", "Retry-After"],
+                expose_headers=["WWW-Authenticate", "Retry-After", *STORY_HEADERS],
             )
         )
     middleware.append(Middleware(_InTurn, gateways=gateways))

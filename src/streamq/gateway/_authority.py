@@ -27,6 +27,7 @@ from streamq.access import (
     configured_issuers,
 )
 
+from ._authorize import Authorizer
 from ._credentials import HTTPS, brought_credential
 from ._error_responses import InsufficientScopeError, MissingTokenError
 
@@ -48,12 +49,15 @@ class Authority:
 
     Args:
         settings: The tenant, the issuers, and what is permitted without a token.
+        authorizer: Asks the application's own code, too.
 
     Raises:
         ConfigurationError: A setting cannot be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, authorizer: Authorizer | None = None) -> None:
+        self.authorizer = authorizer
+        """Asks the application's own code; ``None`` if it has none."""
         issuers = configured_issuers(settings)
         self._verifier = TokenVerifier(issuers) if issuers else None
         actions = actions_without_token(settings, needs_tokens=bool(issuers))
@@ -63,6 +67,11 @@ class Authority:
             raise ConfigurationError(
                 "STREAMQ_GATEWAY_TRUST_TENANTS and tokens exclude each other: a token has its own "
                 "tenant; unset the one that is not meant"
+            )
+        if authorizer is not None and self._trusts_tenants:
+            raise ConfigurationError(
+                "STREAMQ_GATEWAY_TRUST_TENANTS and create_app(authorize=...) exclude each other: "
+                "the function names the tenant, as Grant(tenant=...); unset the variable"
             )
         key = settings.gateway_ticket_key
         self.tickets = None if key is None else TicketOffice(key.get_secret_value())
@@ -75,12 +84,19 @@ class Authority:
         return self._verifier is not None
 
     @property
+    def is_open(self) -> bool:
+        """Whether nothing decides who a request is from."""
+        return self._verifier is None and self.authorizer is None
+
+    @property
     def issuers(self) -> Collection[Issuer]:
         """The issuers whose tokens are accepted."""
         return () if self._verifier is None else self._verifier.issuers
 
-    async def rights(self, request: Request, *, takes_ticket: bool = False) -> Rights:
-        """Return what a request may do.
+    async def rights(
+        self, request: Request, *, takes_ticket: bool = False, reads: bool = False
+    ) -> Rights:
+        """Return what a request may do, as far as tokens and settings say.
 
         A token that is refused never counts as none. The tenant is the token's; without tokens it
         is the configured one, or that of the path where a setting says so.
@@ -88,6 +104,7 @@ class Authority:
         Args:
             request: The request.
             takes_ticket: Whether a ticket is accepted for it.
+            reads: Whether it only reads, whatever its method is.
 
         Raises:
             MissingTokenError: There is no token, and nothing is permitted without one.
@@ -96,7 +113,7 @@ class Authority:
             IssuerUnavailableError: It cannot be verified at the moment.
         """
         if self._verifier is None:
-            if not self._anonymous.permissions:
+            if not self._anonymous.permissions and self.authorizer is None:
                 raise InsufficientScopeError(
                     "this gateway is closed: it takes no tokens, and STREAMQ_GATEWAY_ANONYMOUS "
                     "permits nothing; its operator has to configure an issuer of tokens"
@@ -105,7 +122,7 @@ class Authority:
             if named is not None and self._trusts_tenants:
                 return dataclasses.replace(self._anonymous, tenant=named)
             return self._anonymous
-        brought = brought_credential(request)
+        brought = brought_credential(request, reads=reads)
         if brought is None:
             if not self._anonymous.permissions:
                 raise MissingTokenError(f"this needs a token: {_SEND}")
@@ -133,10 +150,13 @@ class Authority:
         """
         other = copy.copy(self)
         other._verifier = None if self._verifier is None else self._verifier.twin()
+        other.authorizer = None if self.authorizer is None else self.authorizer.twin()
         return other
 
     async def aclose(self) -> None:
-        """Release the connections to issuers. Idempotent."""
+        """Release the connections to issuers, and threads. Idempotent."""
+        if self.authorizer is not None:
+            self.authorizer.close()
         if self._verifier is not None:
             await self._verifier.aclose()
 
@@ -163,7 +183,12 @@ def check_visible(rights: Rights, action: Action, stream: StreamId) -> None:
         InsufficientScopeError: It may know of it, and may not do this with it.
     """
     if visible_stream(rights, action, stream) != stream:
-        raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
+        raise absent(stream)
+
+
+def absent(stream: StreamId) -> StreamNotFoundError:
+    """Return the error of a stream that is not there; a driver's may have hosts or paths."""
+    return StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
 
 
 def visible_stream(rights: Rights, action: Action, stream: StreamId) -> StreamId:
@@ -192,6 +217,9 @@ def refusal(rights: Rights, what: str, **context: str) -> StreamqError:
         what: What it may not do, as an infinitive.
         context: As for :class:`streamq.StreamqError`.
     """
+    if rights.by_application and not rights.lacks_token:
+        who = "the application does" if rights.token_id is None else "token and application do"
+        return InsufficientScopeError(f"{who} not permit this request to {what}", **context)
     if rights.subject is not None:
         return InsufficientScopeError(f"the token does not permit to {what}", **context)
     if rights.lacks_token:

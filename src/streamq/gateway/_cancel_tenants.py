@@ -16,7 +16,9 @@ from streamq.access import Issuer
 from ._stopping import StopUnavailableError
 
 
-def cancelling_tenants(settings: Settings, issuers: Collection[Issuer]) -> frozenset[str]:
+def cancelling_tenants(
+    settings: Settings, issuers: Collection[Issuer], *, is_one_of_many: bool = False
+) -> frozenset[str]:
     """Return the tenants whose requests may cancel workflows of the namespace.
 
     They are those of ``STREAMQ_GATEWAY_CANCEL_TENANTS``. Without it, it is the gateway's own tenant
@@ -25,13 +27,17 @@ def cancelling_tenants(settings: Settings, issuers: Collection[Issuer]) -> froze
     Args:
         settings: Those of the gateway.
         issuers: Whose tokens it accepts.
+        is_one_of_many: Whether the application has named the tenant of this request, so that other
+            requests may have other ones.
     """
     given = frozenset(filter(None, map(str.strip, settings.gateway_cancel_tenants.split(","))))
     if given:
         return given
     named = [frozenset((i.tenant,)) if i.tenant is not None else i.tenants for i in issuers]
     own = frozenset((settings.tenant,))
-    is_only_one = not settings.gateway_trust_tenants and all(each == own for each in named)
+    is_only_one = not (settings.gateway_trust_tenants or is_one_of_many) and all(
+        each == own for each in named
+    )
     return own if is_only_one else frozenset()
 
 

@@ -63,7 +63,8 @@ class CatchUp:
         )
         """Bounds the reads, in turn for each client."""
         self._open_queue = open_queue
-        self._pacer = pacer
+        self.pacer = pacer
+        """Shares the time of the event loop."""
         self._reads: dict[tuple[Hub, int], _Read] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -92,7 +93,7 @@ class CatchUp:
 
         Cancellation: leaves nothing behind.
         """
-        await self._pacer.turn(client)
+        await self.pacer.turn(client)
 
     async def aclose(self) -> None:
         """Stop all reads; the clients that wait for one have been stopped before."""
@@ -146,7 +147,7 @@ class CatchUp:
         frames: list[Frame] = []
         gaps: dict[int, Gap] = {}
         is_end = reader.seal is not None
-        async with self._pacer.steps(client) as steps:
+        async with self.pacer.steps(client) as steps:
             for each in events:
                 event = clip(each, place.offset)
                 if event is None:

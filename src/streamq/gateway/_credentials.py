@@ -44,8 +44,12 @@ class Credential:
     text: str
 
 
-def brought_credential(request: Request) -> Credential | None:
+def brought_credential(request: Request, *, reads: bool = False) -> Credential | None:
     """Return the token of a request: that of the header, else a ticket, else that of the cookie.
+
+    Args:
+        request: The request.
+        reads: Whether it only reads, whatever its method is.
 
     Raises:
         MissingTokenError: The header is there, and has no token.
@@ -69,7 +73,7 @@ def brought_credential(request: Request) -> Credential | None:
         return None
     if len(cookies) > 1:
         raise InvalidTokenError("the request has two session cookies: another site has set one")
-    if request.method not in _READING:
+    if not reads and request.method not in _READING:
         raise InvalidTokenError("a cookie permits to read only: send the token in the header")
     if not is_of_own_page(request):
         raise InvalidTokenError(

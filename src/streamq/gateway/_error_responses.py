@@ -22,6 +22,7 @@ from streamq._errors import (
     StreamNotFoundError,
     StreamqError,
     ThrottledError,
+    TrimmedError,
 )
 from streamq.access import InvalidTokenError, IssuerUnavailableError
 
@@ -47,6 +48,12 @@ class BadRequestError(StreamqError):
     code = "bad_request"
 
 
+class TooLargeError(StreamqError):
+    """What was asked for is larger than one answer may be."""
+
+    code = "answer_too_large"
+
+
 class MissingTokenError(StreamqError):
     """A request brings no token, and may do nothing without one."""
 
@@ -59,10 +66,29 @@ class InsufficientScopeError(StreamqError):
     code = "insufficient_scope"
 
 
+class StreamsLimitError(StreamqError):
+    """A connection has as many streams as it can have."""
+
+    code = "streams_limit"
+
+
 class TicketsOffError(StreamqError):
     """This gateway gives no tickets, since no setting says so."""
 
     code = "tickets_off"
+
+
+class AuthorizeFailedError(StreamqError):
+    """The application's own code did not say what a request may do."""
+
+    code = "authorize_failed"
+
+
+class AuthorizeTimeoutError(StreamqError):
+    """The application's own code did not say in time what a request may do."""
+
+    code = "authorize_timeout"
+    retryable = True
 
 
 class SessionsOffError(StreamqError):
@@ -75,8 +101,11 @@ class SessionsOffError(StreamqError):
 # files); they are logged, and replaced for the client.
 _PUBLIC: dict[type[StreamqError], int] = {
     BadRequestError: 400,
+    TooLargeError: 413,
+    StreamsLimitError: 400,
     StreamNotFoundError: 404,
     CursorError: 409,
+    TrimmedError: 410,
     IdleTimeoutError: 504,
     ClientLimitError: 429,
     GatewayLimitError: 503,
@@ -89,6 +118,7 @@ _PUBLIC: dict[type[StreamqError], int] = {
     RevocationImpossibleError: 501,
     TicketsOffError: 501,
     SessionsOffError: 501,
+    AuthorizeTimeoutError: 503,
     NotStoppableError: 409,
     StopUnavailableError: 501,
     TemporalUnavailableError: 503,
@@ -100,6 +130,7 @@ _REPLACED: dict[type[StreamqError], tuple[int, str]] = {
     StorageFullError: (503, "the backend has no room at the moment; try again"),
     ClosedError: (503, "the gateway is shutting down; try again"),
     AccessDeniedError: (502, "the backend refuses the gateway's credentials"),
+    AuthorizeFailedError: (500, "the application cannot say what this request may do; see its log"),
     CapabilityError: (501, "the backend cannot do what this request needs"),
 }
 

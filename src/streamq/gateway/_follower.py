@@ -156,6 +156,11 @@ class Follower:
             self._place = page.end
         return data
 
+    def _go_to(self, place: EventPlace) -> None:
+        """Go on after another event, of which nothing has been delivered yet."""
+        self._advance(place.offset, place.epoch)
+        self._place = None
+
     def _advance(self, offset: int, epoch: int) -> None:
         self.offset, self.epoch, self._begin = offset, epoch, None
 

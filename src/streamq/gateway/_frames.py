@@ -9,6 +9,7 @@ Design: docs/design/gateway.md.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from streamq._events import EventOrGap, Gap
@@ -75,15 +76,24 @@ def encode_error(code: str, message: str, *, retryable: bool, retry_seconds: flo
     return f"event: error\nretry: {round(retry_seconds * 1000)}\ndata: {text}\n\n".encode("ascii")
 
 
-def encode_reconnect(reason: str, place: str) -> bytes:
+def encode_reconnect(reason: str, place: str | None) -> bytes:
     """Return the frame before a connection ends although its stream does not.
 
     Args:
         reason: ``max_age``, ``stopping``, ``token_expired`` or ``revocations_unknown``.
-        place: Where the client continues, as in the ``id`` of the last event.
+        place: Where the client continues, as in the ``id`` of the last event; ``None`` where it
+            keeps the places of many streams by itself.
     """
-    text = to_json({"event": "reconnect", "reason": reason, "after": place})
+    fields = {"event": "reconnect", "reason": reason}
+    text = to_json(fields if place is None else fields | {"after": place})
     return f"event: reconnect\ndata: {text}\n\n".encode("ascii")
+
+
+def frame_parts(frames: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Yield id, event and data of whole frames that :func:`encode_event` has made."""
+    for frame in frames.split(b"\n\n")[:-1]:
+        place, kind, data = frame.split(b"\n")
+        yield place[4:], kind[7:], data[6:]
 
 
 REVOKED_EVENT = b'event: revoked\ndata: {"event":"revoked"}\n\n'

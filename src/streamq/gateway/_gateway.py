@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.requests import Request
 
@@ -23,13 +23,16 @@ from streamq.reading._tail import read_latest
 
 from ._authority import Authority
 from ._catch_up import CatchUp
-from ._clients import Bound, Client, Clients
+from ._client_bounds import ClientBounds
+from ._clients import Client, Clients
 from ._descriptors import room_for_connections
 from ._failure_log import FailureLog
 from ._follower import Follower
 from ._gateway_statistics import GatewayStatistics
 from ._hub import OPEN_RETRY_SECONDS, Place, locate
 from ._hubs import Hubs
+from ._last_attempt import LastAttemptFollower
+from ._many._prefix_watchers import PrefixWatchers
 from ._options import GatewayOptions
 from ._pacer import Gate, Pacer
 from ._pages import ReadPlace
@@ -37,19 +40,14 @@ from ._places import EventPlace, NamedPlace
 from ._questions import Questions
 from ._queues import Queues
 from ._reader_quotas import ReaderQuotas
+from ._records import Records
 from ._revocations import Revocations
-from ._server_watch import ServerWatch
+from ._server_watch import ServerWatch, Stoppable
 from ._stopping import Stopping
 from ._throttled import AnyFollower, ThrottledFollower
+from ._viewing import Viewing
 
 _NO_CLIENT = Client("")
-
-
-class Stoppable(Protocol):
-    """An open connection that can be stopped."""
-
-    def stop(self) -> None:
-        """End the connection now, in an orderly way."""
 
 
 class Gateway:
@@ -78,7 +76,6 @@ class Gateway:
     ) -> None:
         self.settings = settings
         self.options = options
-        share = options.share
         self._queues = Queues(queue, settings)
         self.clients = Clients(options.trusted_proxies)
         """Tells clients apart."""
@@ -89,8 +86,8 @@ class Gateway:
         self._watcher: asyncio.Task[None] | None = None
         self._watch = ServerWatch()
         self._room: int | None = options.max_connections
-        self._bounds = load_quotas(settings) if quotas is None else quotas
-        self.quotas = ReaderQuotas(self._bounds)
+        self._configured_quotas = load_quotas(settings) if quotas is None else quotas
+        self.quotas = ReaderQuotas(self._configured_quotas)
         """Counts what tenants and subjects take."""
         self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer(), self.quotas)
         self._hubs = Hubs(
@@ -105,17 +102,16 @@ class Gateway:
         """Cancels in Temporal what produces a stream."""
         self.questions = Questions(self._queues, options, self.quotas)
         """Asks the backend about streams."""
-        self._held = Bound(
-            "open event streams",
-            lambda: self.max_connections,
-            lambda: share(self.max_connections),
-            self.quotas.allowances("connections"),
+        self.viewing = Viewing(self.questions, settings, self.brief_settings)
+        """Knows what people see of streams beside their events."""
+        self.prefixes = PrefixWatchers(self.questions, options, self.own)
+        """Looks for the streams of prefixes."""
+        self.bounds = ClientBounds(options, lambda: self.max_connections, self.quotas)
+        """Counts what clients hold."""
+        self.records = Records(
+            self._queues, self.questions, self._catch_up, self.bounds, self.brief_settings, options
         )
-        self._awaited = Bound(
-            "connections that wait for a stream",
-            lambda: options.max_waiting,
-            lambda: share(options.max_waiting),
-        )
+        """Follows stored records for clients that decode them by themselves."""
 
     @property
     def max_connections(self) -> int:
@@ -136,19 +132,24 @@ class Gateway:
         return GatewayStatistics(
             streams=len(self._hubs),
             connections=len(self._connections),
-            waiting=self._awaited.held,
+            waiting=self.bounds.awaited.held,
             lingering=self._hubs.lingering,
             page_reads=catch_up.turns.taken,
             page_waits=catch_up.turns.waiting,
             memory_bytes=self._hubs.memory_bytes + catch_up.cache.size_bytes,
         )
 
-    async def rights_of(self, request: Request, *, takes_ticket: bool = False) -> Rights:
-        """Return what a request may do, by its token, unless that was revoked.
+    async def rights_of_token(
+        self, request: Request, *, takes_ticket: bool = False, reads: bool = False
+    ) -> Rights:
+        """Return what a request may do by its token, unless that was revoked.
+
+        What it may do with streams is up to the application, too: :func:`rights_of_request`.
 
         Args:
             request: The request.
             takes_ticket: Whether a ticket is accepted for it.
+            reads: Whether it only reads, whatever its method is.
 
         Raises:
             MissingTokenError: There is no token, and nothing is permitted without one.
@@ -156,7 +157,7 @@ class Gateway:
             IssuerUnavailableError: It cannot be verified at the moment.
             RevocationsUnknownError: It may have been revoked.
         """
-        rights = await self.authority.rights(request, takes_ticket=takes_ticket)
+        rights = await self.authority.rights(request, takes_ticket=takes_ticket, reads=reads)
         await self.revocations.check(rights)
         return rights
 
@@ -196,9 +197,11 @@ class Gateway:
         self._queues.refuse()
         await close_all(
             self._stop_watcher,
+            self.prefixes.aclose,
             self._hubs.aclose,
             self._end_tasks,
             self.revocations.aclose,
+            self.records.aclose,
             self._catch_up.aclose,
             self.authority.aclose,
             self._queues.aclose,
@@ -221,7 +224,11 @@ class Gateway:
         It reads no file, since that may not be usable now.
         """
         return Gateway(
-            self._queues.given, self.settings, self.options, self.authority.twin(), self._bounds
+            self._queues.given,
+            self.settings,
+            self.options,
+            self.authority.twin(),
+            self._configured_quotas,
         )
 
     def renew(self) -> None:
@@ -229,7 +236,7 @@ class Gateway:
         self._queues.abandon()
         authority = self.authority.twin()
         given, settings, options = self._queues.given, self.settings, self.options
-        Gateway.__init__(self, given, settings, options, authority, self._bounds)
+        Gateway.__init__(self, given, settings, options, authority, self._configured_quotas)
 
     def stop_connections(self) -> None:
         """End every open connection; clients reconnect and continue where they were."""
@@ -254,6 +261,9 @@ class Gateway:
         *,
         may_be_missing: bool = False,
         client: Client = _NO_CLIENT,
+        last_attempt: bool = False,
+        until: int | None = None,
+        is_one_of_many: bool = False,
     ) -> AnyFollower | None:
         """Add a client to a stream; pass the result to :meth:`leave` at the end.
 
@@ -265,6 +275,9 @@ class Gateway:
                 for what comes after now.
             may_be_missing: Accept a stream that does not exist yet.
             client: The client, from :meth:`client_of`.
+            last_attempt: Whether attempts that a reset has voided are left out.
+            until: Only resets up to this event count for that; by default all that are known.
+            is_one_of_many: Whether its connection has other streams, and was counted by itself.
 
         Returns:
             A follower, or ``None`` if the client already has the end of the stream.
@@ -282,7 +295,8 @@ class Gateway:
         Cancellation: leaves nothing behind.
         """
         held = ExitStack()
-        held.callback(self._held.take(client).release)
+        bound = self.bounds.shared if is_one_of_many else self.bounds.connections
+        held.callback(bound.take(client).release)
         waiting = latest = None
         # A named place is replaced below, since no hub knows it by itself.
         begin = after if isinstance(after, EventPlace) else EventPlace(0)
@@ -305,7 +319,7 @@ class Gateway:
             if not hub.has_appeared:
                 if begin.offset or not may_be_missing:
                     raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
-                waiting = self._awaited.take(client)
+                waiting = self.bounds.awaited.take(client)
             if isinstance(after, EventPlace):  # a named place may be newer than the hub knows
                 hub.check_life(after)
                 hub.check_offset(after.offset)
@@ -318,13 +332,16 @@ class Gateway:
             held.close()
             return None
         self._hubs.join(hub)
-        follower = Follower(hub, begin, latest, self._catch_up, client, held, waiting)
+        parts = (hub, begin, latest, self._catch_up, client, held, waiting)
+        is_choosy = last_attempt and isinstance(after, EventPlace)  # elsewhere nothing is void
+        follower = LastAttemptFollower(*parts, until=until) if is_choosy else Follower(*parts)
         throttles = self.quotas.throttles(client)
         return ThrottledFollower(follower, throttles) if throttles else follower
 
     def end_readers(self, stream: StreamId) -> None:
         """Report to all who follow a stream here that it was deleted."""
         self._hubs.cut(stream)
+        self.records.cut(stream)
 
     def leave(self, follower: AnyFollower) -> None:
         """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""

@@ -45,6 +45,7 @@ from ._log_limit import gateway_logger
 from ._options import GatewayOptions
 from ._pages import START_PLACE, ReadPlace, ReadPlaces
 from ._places import Epochs, EventPlace, NamedPlace, began_again
+from ._resets import Resets
 from ._ring import Ring, RingBudget
 from ._tenant_converters import settings_of_tenant
 
@@ -150,6 +151,8 @@ class Hub:
         """Set, and replaced by a new event, whenever ring, ``is_ended`` or ``failure`` changes."""
         self.places = ReadPlaces()
         """Where pages of the log can begin."""
+        self.resets = Resets()
+        """The last reset, as far as it is known."""
         self._queue = queue
         self.settings = settings_of_tenant(settings, stream.tenant)
         """Limits of all readers of the stream."""
@@ -339,6 +342,7 @@ class Hub:
         frames = [encode_event(event) for event in events]
         self.ring.extend(frames)
         self.epochs.extend(frames)
+        self.resets.note(events)
         self.is_ended = reader.seal is not None and self.ring.offset == reader.offset
         self._add_place(reader, frames)
         self._announce()

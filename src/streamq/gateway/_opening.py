@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from starlette.types import Message, Receive, Scope
 
 from ._gateway import Gateway
 from ._throttled import AnyFollower
+
+T = TypeVar("T")
 
 CLIENT_GONE = 499
 """Status for logs where the client has gone: no client gets it."""
@@ -77,31 +79,55 @@ async def follow_unless_gone(
 
     Cancellation: leaves nothing behind.
     """
-    following = asyncio.create_task(follow)
+
+    def release(follower: AnyFollower | None) -> None:
+        if follower is not None:
+            gateway.leave(follower)
+
+    return await unless_gone(gateway, receive, follow, release)
+
+
+async def unless_gone(
+    gateway: Gateway,
+    receive: Receive,
+    work: Coroutine[Any, Any, T],
+    release: Callable[[T], None] = lambda _: None,
+) -> T:
+    """Return the result of work for a response, which is cancelled if the client disconnects.
+
+    Args:
+        gateway: Waits for the work when it is closed.
+        receive: Tells that the client disconnected.
+        work: The work.
+        release: Gives up a result that came too late.
+
+    Raises:
+        ClientGoneError: The client disconnected first.
+
+    Cancellation: leaves nothing behind.
+    """
+    working = asyncio.create_task(work)
     leaving = asyncio.create_task(_disconnected(receive))
-    gateway.own(following)
+    gateway.own(working)
     gateway.own(leaving)
     is_returned = False
     try:
-        await asyncio.wait((following, leaving), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         if leaving.done():  # also if it has just been opened: nobody would notice that later
             raise ClientGoneError
-        follower = following.result()
+        result = working.result()
         is_returned = True
-        return follower
+        return result
     finally:
         leaving.cancel()
         if not is_returned:
-            following.cancel()
-            following.add_done_callback(lambda task: _release(gateway, task))
+            working.cancel()
+            working.add_done_callback(lambda task: _release(task, release))
 
 
-def _release(gateway: Gateway, task: asyncio.Task[AnyFollower | None]) -> None:
-    if task.cancelled() or task.exception() is not None:
-        return
-    follower = task.result()
-    if follower is not None:
-        gateway.leave(follower)
+def _release(task: asyncio.Task[T], release: Callable[[T], None]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        release(task.result())
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -9,13 +9,19 @@ import dataclasses
 import ipaddress
 from dataclasses import dataclass
 
-from streamq._capabilities import Capabilities
+from streamq._capabilities import Capabilities, LatencyClass
 from streamq._errors import ConfigurationError
 from streamq._settings import Settings
 
-_MAY_BE_NONE = ("max_connections", "max_queries")
+_MAY_BE_NONE = ("max_connections", "max_queries", "prefix_seconds")
 _SERVER_QUERIES = 16
 _LOCAL_QUERIES = 2
+_PREFIX_SECONDS = {
+    LatencyClass.MICROSECONDS: 0.25,
+    LatencyClass.MILLISECONDS: 1.0,
+    LatencyClass.TENS_OF_MILLISECONDS: 2.0,
+    LatencyClass.SECONDS: 5.0,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +49,11 @@ class GatewayOptions:
             others, get heartbeats meanwhile, and share pages.
         max_connections: Open event streams; ``None`` for as many as the limit of file descriptors
             leaves room for, at most 10,000. ``serve`` accepts a tenth more connections.
+        max_followed: Streams that are followed on connections of many streams. Each of these
+            connections is one of ``max_connections``.
+        prefix_seconds: How often the backend is asked for new streams of a prefix that connections
+            follow, once for all of them. ``None`` for 0.25 s (memory), 1 s, 2 s or 5 s, by the
+            latency that the backend declares. A list that takes long is asked for less often.
         max_waiting: Connections that wait for a stream that does not exist (``?wait=``).
         max_queries: Questions to the backend at once: whether a stream exists, where it stands. The
             others wait in turn. ``None`` for 16, and for 2 where the backend is this machine
@@ -53,6 +64,8 @@ class GatewayOptions:
             client is an IP address (of IPv6, a network of 64 bits).
         trusted_proxies: Addresses or networks of proxies whose ``X-Forwarded-For`` names the
             client. Without it, all clients of a proxy count as one.
+        authorize_seconds: How long the function of ``create_app(authorize=...)`` may take before a
+            request gets 503; a list that asks it for each stream may take as long in all.
         request_seconds: ``serve`` only: how long a request may take to arrive, from the first
             byte, or from the start of the connection, to the end of its body.
         keep_alive_seconds: ``serve`` only: how long a connection stays open between two requests.
@@ -73,11 +86,14 @@ class GatewayOptions:
     pages_bytes: int = 16_777_216
     max_page_reads: int = 4
     max_connections: int | None = None
+    max_followed: int = 10_000
+    prefix_seconds: float | None = None
     max_waiting: int = 1_000
     max_queries: int | None = None
     queue_seconds: float = 15.0
     client_share: float = 0.5
     trusted_proxies: tuple[str, ...] = ()
+    authorize_seconds: float = 10.0
     request_seconds: float = 10.0
     keep_alive_seconds: float = 5.0
     retry_seconds: float = 2.0
@@ -121,6 +137,12 @@ class GatewayOptions:
         if self.max_queries is not None:
             return self.max_queries
         return _SERVER_QUERIES if capabilities.cross_host else _LOCAL_QUERIES
+
+    def looks_every(self, capabilities: Capabilities) -> float:
+        """Return the seconds between two looks for new streams of a prefix."""
+        if self.prefix_seconds is not None:
+            return self.prefix_seconds
+        return _PREFIX_SECONDS[capabilities.latency]
 
     def share(self, bound: int) -> int:
         """Return the part of a bound that one client may take, at least 1."""

@@ -5,6 +5,8 @@ Design: docs/design/gateway.md.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from starlette.requests import Request
 
 from streamq._events import StreamId, user_stream
@@ -63,6 +65,21 @@ def start_place(request: Request) -> EventPlace | NamedPlace:
             raise BadRequestError(
                 f"from is {other[:40]!r}; it can be 'beginning', 'last' or 'tail'"
             )
+
+
+def attempts(value: object) -> Literal["all", "last"]:
+    """Return which attempts a request wants: all, or none that a stored reset has voided.
+
+    Raises:
+        BadRequestError: It says something else.
+    """
+    match value:
+        case "all":
+            return "all"
+        case "last":
+            return "last"
+        case other:
+            raise BadRequestError(f"attempts is {str(other)[:40]!r}; it can be 'all' or 'last'")
 
 
 def number(name: str, text: str, most: float) -> float:

@@ -34,6 +34,15 @@ class Questions:
         self._lists = Turns(_LISTS, 1, quotas.allowances("lists"))
         self._others: Turns | None = None  # as many as suit the backend, once it is open
 
+    async def most_of_client(self) -> int:
+        """Return how many questions of one client are asked at once, besides lists.
+
+        Raises:
+            StreamqError: As for :meth:`Queues.open`.
+        """
+        queue = await self._queues.open_for_the_past()
+        return self._options.share(self._options.queries(queue.capabilities))
+
     @asynccontextmanager
     async def ask(self, client: Client, *, is_list: bool = False) -> AsyncIterator[ChunkQueue]:
         """Return the queue when the turn of the question comes.

@@ -20,21 +20,22 @@ from streamq._errors import StreamNotFoundError
 from streamq._events import StreamId
 from streamq.access import Rights
 
-from ._authority import METADATA_PATH
+from ._authority import METADATA_PATH, absent
 from ._error_responses import BadRequestError
 from ._handlers._cancellation import cancel_producer
 from ._handlers._deletion import delete_stream
 from ._handlers._events import send_events
 from ._handlers._listing import send_list
+from ._handlers._many_events import send_many_events
+from ._handlers._records import send_backend, send_records
 from ._handlers._revocations import send_revocation
 from ._handlers._service import send_healthz, send_metadata, send_readyz
 from ._handlers._session import send_session
 from ._handlers._status import send_status
 from ._handlers._story import send_story
 from ._handlers._ticket import send_ticket
-from ._loops import gateway_of
 from ._page import page_routes
-from ._parameters import stream_of
+from ._request_rights import rights_of_request
 
 _EVENTS = "/events"
 _NAME = "{name:streamq_name}"
@@ -76,8 +77,11 @@ def _stream_routes(prefix: str) -> list[Route]:
     """Return the routes of streams; the verb comes first, since names contain everything."""
     return [
         Route(f"{prefix}/streams", _literal(send_list), methods=["GET"]),
+        Route(f"{prefix}/events", _literal(send_many_events), methods=["GET", "POST"]),
         _route("GET", f"{prefix}/events", send_events),
         _route("GET", f"{prefix}/story", send_story),
+        Route(f"{prefix}/records", _literal(send_backend), methods=["GET"]),
+        _route("GET", f"{prefix}/records", send_records),
         _route("POST", f"{prefix}/ticket", send_ticket),
         _route("POST", f"{prefix}/cancel", cancel_producer),
         Route(f"{prefix}/streams/{_NAME}", _one, methods=["GET", "DELETE"]),
@@ -121,12 +125,12 @@ async def _one(request: Request) -> Response:
 
 
 async def _answer(request: Request, name: str, handler: _Handler) -> Response:
-    rights = await gateway_of(request).rights_of(request, takes_ticket=handler is send_events)
-    stream = stream_of(request, rights, name)
+    asked = await rights_of_request(request, takes_ticket=handler is send_events)
+    stream, rights = await asked.on(name)
     try:
         return await handler(request, stream, rights)
-    except StreamNotFoundError as exc:  # a driver's message may contain hosts or paths
-        raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream)) from exc
+    except StreamNotFoundError as exc:
+        raise absent(stream) from exc
 
 
 def _check_path(request: Request) -> bytes:

@@ -18,12 +18,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 _POLL_SECONDS = 0.25
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 StopCheck = Callable[[], bool]
+
+
+class Stoppable(Protocol):
+    """An open connection that can be stopped."""
+
+    def stop(self) -> None:
+        """End the connection now, in an orderly way."""
 
 
 class ServerWatch:

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamq._errors import ConfigurationError
 from streamq._events import shown
+from streamq._loopback import RESERVED_SUFFIXES
 
 from ._error_responses import HEADERS
 
@@ -31,8 +32,6 @@ MOUNTED = "streamq.mounted"
 
 _ANY = "*"
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]*)?")
-# Nobody can register a name below these: RFC 6761, 6762 (and Kubernetes), 8375, ICANN 2024.
-_RESERVED = (".localhost", ".test", ".local", ".home.arpa", ".internal")
 _MAX_SHOWN = 100
 
 
@@ -87,7 +86,7 @@ class SiteRules:
         name = host_of(host)
         if name is None:
             return False
-        if "." not in name or name.endswith(_RESERVED) or _is_address(name):
+        if "." not in name or name.endswith(RESERVED_SUFFIXES) or _is_address(name):
             return True
         parts = name.split(".")
         above = {"*." + ".".join(parts[i:]) for i in range(1, len(parts))}

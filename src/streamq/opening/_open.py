@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from functools import partial
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 from streamq._errors import (
-    BackendError,
     ConfigurationError,
     StreamNotFoundError,
     ThrottledError,
@@ -23,6 +22,9 @@ from streamq.calling import _calls as calling
 from streamq.calling._drivers import open_driver
 from streamq.calling._queues import check_queue
 from streamq.driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions, close_all
+from streamq.over_http._address import is_gateway_url
+from streamq.over_http._queue import GatewayQueue
+from streamq.over_http._token import Token
 from streamq.quotas._writers import WriterQuota
 from streamq.reading._cursor import Cursor
 from streamq.reading._reader import StreamReader
@@ -31,7 +33,7 @@ from streamq.records._codec import Codec
 from streamq.records._values import PLAIN, Serializer, T
 from streamq.writing._epochs import clock_epoch
 from streamq.writing._fence import Fence
-from streamq.writing._outbox import SMALLEST_RECORD_BYTES, Outbox
+from streamq.writing._outbox import Outbox
 from streamq.writing._owner import current_owner
 from streamq.writing._policies import OnFull, OnRetry
 from streamq.writing._replay import durable_fingerprints
@@ -41,8 +43,15 @@ from streamq.writing._writer_options import WriterOptions
 
 from ._data_converter import configured_conversion
 from ._drivers import installed_drivers, load_driver
+from ._gateway import names_gateway, open_gateway, refuse_token, stream_at
 from ._opening import Opening
-from ._opening_record import check_policies, checked_producer, opening_record
+from ._opening_record import (
+    check_policies,
+    checked_producer,
+    largest_record,
+    opening_record,
+)
+from ._reader_options import ReaderOptions
 from ._requirements import check_capabilities
 
 _NAMED_PLACES = ("beginning", "last", "tail")
@@ -152,10 +161,10 @@ def open_writer(
         )
         with contextlib.ExitStack() as held:
             held.callback(quota.release)
-            async with _using(queue, chosen) as (used, on_close):
+            async with _using(queue, open_queue(chosen)) as (used, on_close):
                 check_capabilities(used, require)
                 retry = retry_policy(chosen, used, identity)
-                max_record_bytes = _record_bytes(used, codec)
+                max_record_bytes = largest_record(used, codec)
                 beginning = await take_over(
                     used, identity, opening, retry, is_by_clock=epoch is None, ttl=options.ttl
                 )
@@ -191,19 +200,6 @@ def open_writer(
     return Opening(opener)
 
 
-class ReaderOptions(TypedDict, total=False):
-    """Options of :func:`open_reader`, where they are described, that do not change its type."""
-
-    from_: Literal["beginning", "last", "tail"] | str
-    queue: ChunkQueue | None
-    settings: Settings | None
-    must_exist: bool
-    idle_seconds: float | None
-    codec: Codec | None
-    commits: bool
-    require: Collection[str]
-
-
 @overload
 def open_reader(
     stream: str | StreamId,
@@ -236,11 +232,14 @@ def open_reader(
     codec: Codec | None = None,
     commits: bool = True,
     require: Collection[str] = (),
+    token: Token | None = None,
 ) -> Opening[StreamReader[T, Gap]] | Opening[StreamReader[T]]:
     """Open a stream for reading.
 
     Args:
-        stream: Name within the configured tenant, or a full identity.
+        stream: Name within the configured tenant, or a full identity. Or an address on a gateway,
+            ``https://streams.example.org/events/NAME``: the stream is then read through it, as by
+            :func:`open_gateway`, and no backend is needed here.
         from_: ``"beginning"``; ``"last"`` for the latest value and everything after it;
             ``"tail"`` for events after this moment; or a cursor that an earlier reader of this
             stream returned. ``"last"`` and ``"tail"`` are resolved once, here. The latest value is
@@ -263,20 +262,24 @@ def open_reader(
             later reader that begins at its cursor acknowledges them: for callers that store the
             cursor first.
         require: Names of capabilities without which the backend is refused.
+        token: For an address on a gateway: the token, or a function that returns one whenever
+            another one is needed; see :func:`open_gateway`.
 
     Raises:
         StreamNotFoundError: ``must_exist`` and it does not.
         CursorError: The cursor is malformed or belongs to another stream.
         CapabilityError: The backend lacks a required capability.
-        ConfigurationError: As for :func:`open_queue`, or the name is not usable.
+        ConfigurationError: As for :func:`open_queue` or :func:`open_gateway`, or the name is not
+            usable.
     """
 
     async def opener() -> StreamReader[T, Gap]:
         chosen = settings or load_settings()
-        identity = stream_id(stream, chosen)
-        cursor = Cursor() if from_ in _NAMED_PLACES else Cursor.decode(from_, identity)
-        configured, its_codec = configured_conversion(chosen, identity, value_type)
-        async with _using(queue, chosen) as (used, on_close):
+        opening = open_queue_for(stream, queue, token, chosen)
+        async with _using(queue, opening) as (used, on_close):
+            identity = stream_id(stream, chosen, used)
+            cursor = Cursor() if from_ in _NAMED_PLACES else Cursor.decode(from_, identity)
+            configured, its_codec = configured_conversion(chosen, identity, value_type)
             check_capabilities(used, require)
             retry = retry_policy(chosen, used, identity)
             if must_exist:
@@ -313,7 +316,7 @@ async def describe(
     """
     check_queue(queue)
     chosen = settings or load_settings()
-    identity = stream_id(stream, chosen)
+    identity = stream_id(stream, chosen, queue)
     retry = retry_policy(chosen, queue, identity)
     return (await read_tail(queue, identity, retry)).status
 
@@ -330,8 +333,15 @@ def retry_policy(
     )
 
 
-def stream_id(stream: str | StreamId, settings: Settings) -> StreamId:
-    """Return the identity of a stream given by name.
+def stream_id(
+    stream: str | StreamId, settings: Settings, queue: ChunkQueue | None = None
+) -> StreamId:
+    """Return the identity of a stream given by name, or by its address on a gateway.
+
+    Args:
+        stream: The stream.
+        settings: They name the tenant, unless a gateway does.
+        queue: The queue that it is read from, if that is open.
 
     Raises:
         ConfigurationError: The name or the tenant is not usable.
@@ -339,14 +349,33 @@ def stream_id(stream: str | StreamId, settings: Settings) -> StreamId:
     try:
         if isinstance(stream, StreamId):
             return user_stream(stream.tenant, stream.name)
+        if isinstance(queue, GatewayQueue):
+            if is_gateway_url(stream):
+                return stream_at(stream, queue)
+            return user_stream(queue.tenant, stream)
         return user_stream(settings.tenant, stream)
     except ValueError as exc:
         raise ConfigurationError(str(exc)) from None
 
 
+def open_queue_for(
+    stream: str | StreamId, queue: ChunkQueue | None, token: Token | None, settings: Settings
+) -> Opening[ChunkQueue]:
+    """Return what opens the queue to read a stream with, if none is given.
+
+    Raises:
+        ConfigurationError: The stream is not usable, or there is a token for something else.
+    """
+    if isinstance(stream, str) and names_gateway(stream, queue):
+        return open_gateway(stream, token=token, settings=settings)
+    refuse_token(token)
+    stream_id(stream, settings, queue)
+    return open_queue(settings)
+
+
 @contextlib.asynccontextmanager
 async def _using(
-    queue: ChunkQueue | None, settings: Settings
+    queue: ChunkQueue | None, opening: Opening[ChunkQueue]
 ) -> AsyncIterator[tuple[ChunkQueue, Callable[[], Awaitable[None]] | None]]:
     """Yield the queue to use and the function that closes it; ``None`` if it is the caller's queue.
 
@@ -356,23 +385,10 @@ async def _using(
         check_queue(queue)
         yield queue, None
         return
-    owned = await open_queue(settings)
+    owned = await opening
     close = partial(calling.close, owned)
     try:
         yield owned, close
     except BaseException:
         await close_all(close)
         raise
-
-
-def _record_bytes(queue: ChunkQueue, codec: Codec | None) -> int:
-    """Return the largest record to pack: a codec gets room to make it larger."""
-    limit = queue.capabilities.max_record_bytes // (1 if codec is None else 2)
-    if limit < SMALLEST_RECORD_BYTES:
-        raise BackendError(
-            f"backend {queue.backend!r} stores records of at most "
-            f"{queue.capabilities.max_record_bytes} bytes; streamq needs "
-            f"{SMALLEST_RECORD_BYTES}, and twice that behind a codec",
-            backend=queue.backend,
-        )
-    return limit

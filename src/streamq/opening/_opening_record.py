@@ -9,10 +9,12 @@ import os
 import time
 from collections.abc import Mapping
 
-from streamq._errors import ConfigurationError
+from streamq._errors import BackendError, ConfigurationError
+from streamq.driver import ChunkQueue
+from streamq.records._codec import Codec
 from streamq.records._text import well_formed
 from streamq.records._wire import MAX_EPOCH, Record, RecordKind
-from streamq.writing._outbox import MAX_PRODUCER_BYTES
+from streamq.writing._outbox import MAX_PRODUCER_BYTES, SMALLEST_RECORD_BYTES
 from streamq.writing._policies import OnFull, OnRetry
 
 MAX_HEADER_BYTES = 3_000
@@ -70,3 +72,20 @@ def check_policies(on_retry: OnRetry, on_full: OnFull) -> None:
             "OnRetry.REPLAY compares every chunk with what is stored, and OnFull.DROP leaves "
             "some out; take OnFull.BLOCK, or OnRetry.RESTART"
         )
+
+
+def largest_record(queue: ChunkQueue, codec: Codec | None) -> int:
+    """Return the largest record to pack: a codec gets room to make it larger.
+
+    Raises:
+        BackendError: The backend stores too small ones only.
+    """
+    limit = queue.capabilities.max_record_bytes // (1 if codec is None else 2)
+    if limit < SMALLEST_RECORD_BYTES:
+        raise BackendError(
+            f"backend {queue.backend!r} stores records of at most "
+            f"{queue.capabilities.max_record_bytes} bytes; streamq needs "
+            f"{SMALLEST_RECORD_BYTES}, and twice that behind a codec",
+            backend=queue.backend,
+        )
+    return limit

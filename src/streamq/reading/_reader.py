@@ -16,7 +16,6 @@ from typing import Generic, Self, cast
 from streamq._errors import (
     ClosedError,
     DriverError,
-    IdleTimeoutError,
     StreamNotFoundError,
     StreamqError,
 )
@@ -32,7 +31,7 @@ from streamq.records._wire import Record
 
 from ._cursor import Cursor
 from ._disorder import Disorder
-from ._endings import raise_for_seal
+from ._endings import idle_timeout, raise_for_seal
 from ._read_ahead import ReadAhead
 from ._repeats import Repeats
 from ._sequencer import Sequencer
@@ -126,6 +125,11 @@ class StreamReader(Generic[T, GapT]):
         return self.seal.offset if self.seal else self._ahead.cursor.progress.offset
 
     @property
+    def is_ready(self) -> bool:
+        """Whether the next event can be delivered without waiting."""
+        return bool(self._ahead.pending)
+
+    @property
     def is_spent(self) -> bool:
         """Whether more events come only after the cursor has been stored (``commits=False``)."""
         ahead = self._ahead
@@ -162,7 +166,7 @@ class StreamReader(Generic[T, GapT]):
         """Return the next events, waiting for the first one only.
 
         Args:
-            max_events: Most events to return, at least 1.
+            max_events: Most events to return; 0 only waits until there is one (``is_ready``).
             max_bytes: Stop before exceeding this many bytes of chunk data, but return one event.
             max_wait: Seconds to wait for the first event.
 
@@ -209,13 +213,11 @@ class StreamReader(Generic[T, GapT]):
                 self._check_open()
                 left = until - self._clock()
                 if left <= 0:
-                    gone = ", or another reader has taken it all" if self._consumes else ""
-                    raise IdleTimeoutError(
-                        f"nothing arrived on stream {self.stream} for {self._idle_seconds:g} s; "
-                        f"the producer may be gone{gone} (idle_seconds=, by default "
-                        "STREAMQ_IDLE_SECONDS, is the deadline)",
+                    raise idle_timeout(
+                        self.stream,
+                        self._idle_seconds,
                         backend=self._queue.backend,
-                        stream=str(self.stream),
+                        consumes=self._consumes,
                     )
                 await self._fetch(min(left, _LONGEST_WAIT_SECONDS))
         return cast("Event[T] | GapT", self._ahead.deliver())

@@ -7,8 +7,8 @@ removes the streams that crashed producers left.
 This module is the facade. The rooms are named by where their code runs, from the top down:
 
 * ``_plugin``, ``_interceptor``, ``_versioned``: the worker;
-* ``_connect``, ``_subscribe``, ``_find_name``, ``_targets``, ``_reader_token``: any process outside
-  of workers;
+* ``_connect``, ``_subscribe``, ``_subscribe_topics``, ``_until_closed``, ``_execution_story``,
+  ``_find_name``, ``_targets``, ``_reader_token``: any process outside of workers;
 * ``generic/``: ``streamq.Stream``; ``sweeping/``: ``streamq.Sweep``; ``workflow_streams/``: the
   names of Temporal's Workflow Streams;
 * ``workflow/``: workflow code;
@@ -27,11 +27,13 @@ from streamq._sweep import SweepFinding, SweepRequest, SweepSummary
 
 from ._activity_runs import activity_stream_name
 from ._connect import connect
+from ._execution_story import read_story
 from ._find_name import find_stream_name
 from ._names import DEFAULT_TOPIC, stream_name
 from ._plugin import StreamqPlugin
 from ._reader_token import ReaderToken, reader_token
 from ._subscribe import Subscription, subscribe
+from ._subscribe_topics import TopicEvent, TopicsSubscription, subscribe_topics
 from ._tracing import trace_headers
 from .activities._forward import (
     BATCH_SIGNAL,
@@ -91,11 +93,14 @@ __all__ = [
     "SweepRequest",
     "SweepSummary",
     "SweepWorkflow",
+    "TopicEvent",
+    "TopicsSubscription",
     "activity_stream_name",
     "connect",
     "find_stream_name",
     "forward",
     "poll",
+    "read_story",
     "reader_token",
     "resume_stream",
     "schedule_sweep",
@@ -105,6 +110,7 @@ __all__ = [
     "stream_topic",
     "streaming_activity",
     "subscribe",
+    "subscribe_topics",
     "summarize",
     "trace_headers",
     "unschedule_sweep",

@@ -5,22 +5,14 @@ Design: docs/design/temporal-reading.md.
 
 from __future__ import annotations
 
-import asyncio
 import math
-import time
 from types import TracebackType
 from typing import Any, Generic, Literal, Self
 
 from temporalio.client import ActivityHandle, Client, WorkflowHandle
 
-from streamq._errors import (
-    ClosedError,
-    ConfigurationError,
-    ProducerGoneError,
-    StreamNotFoundError,
-)
+from streamq._errors import ClosedError, ConfigurationError, StreamNotFoundError
 from streamq._events import Event, Seal, StreamId
-from streamq._executions import Execution
 from streamq._settings import Settings, load_settings
 from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue, close_all
@@ -29,15 +21,10 @@ from streamq.reading._reader import StreamReader
 from streamq.records._values import T
 
 from ._names import DEFAULT_TOPIC, check_topic
-from ._patience import Patience
 from ._serializer import conversion
 from ._targets import Target, target_of
 from ._tracing import ReadingSpan
-
-START_SECONDS = 10.0
-"""How long a subscriber waits for a workflow or activity that does not exist yet."""
-
-_GRACE_SECONDS = 1.5
+from ._until_closed import GRACE_SECONDS, START_SECONDS, UntilClosed
 
 
 def subscribe(
@@ -143,11 +130,7 @@ class Subscription(Generic[T]):
         self._start_seconds = start_seconds
         self._owned: ChunkQueue | None = None
         self._reader: StreamReader[T] | None = None
-        self._execution: Execution | None = None
-        self._closing: Patience | None = None
-        self._watch: asyncio.Task[str] | None = None
-        self._quiet_since = 0.0
-        self._waiting: asyncio.Timeout | None = None
+        self._watch: UntilClosed | None = None
         self._span = ReadingSpan()
 
     async def __aenter__(self) -> Self:
@@ -185,10 +168,7 @@ class Subscription(Generic[T]):
             await close_all(self._close_queue)
             raise
         self._span.opened(stream, queue.backend)
-        self._execution = execution
-        self._closing, closing = target.watch(execution.run_id, self._reschedule)
-        self._watch = asyncio.create_task(closing, name=f"streamq-watch {execution.id}")
-        self._watch.add_done_callback(self._on_closed)
+        self._watch = UntilClosed(target, execution, chosen.idle_seconds)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
@@ -224,51 +204,23 @@ class Subscription(Generic[T]):
         reader, watch = self._open_reader(), self._watch
         if watch is None:
             raise ClosedError("this subscription is closed", stream=str(reader.stream))
-        self._quiet_since = time.monotonic()
-        while not watch.done():
-            try:
-                # The end of the execution, and an outage of Temporal, reschedule this deadline.
-                async with asyncio.timeout(None) as self._waiting:
-                    self._reschedule()
-                    event = await reader.__anext__()
-                self._span.follow(reader)
-                return event
-            except TimeoutError:
-                if not self._waiting or not self._waiting.expired():
-                    raise
-            finally:
-                self._waiting = None
-            closing, seconds = self._closing, self._settings.idle_seconds
-            assert closing is not None
-            if time.monotonic() >= closing.silence_ends(self._quiet_since, seconds):
-                raise closing.silence(str(reader.stream), seconds) from closing.failure
-        return await self._read_rest(reader, watch)
+        event = await watch.next(reader.__anext__, str(reader.stream))
+        if event is None:
+            event = await self._read_rest(reader, watch)
+        self._span.follow(reader)
+        return event
 
-    async def _read_rest(self, reader: StreamReader, watch: asyncio.Task[str]) -> Event[T]:
+    async def _read_rest(self, reader: StreamReader[T], watch: UntilClosed) -> Event[T]:
         """Return the next event that was still in transit when the execution ended."""
         if reader.seal is not None:
             raise StopAsyncIteration
-        if watch.cancelled():
+        if watch.is_cancelled:
             raise ClosedError("this subscription is closed", stream=str(reader.stream))
-        batch = await reader.read_batch(max_events=1, max_wait=_GRACE_SECONDS)
+        batch = await reader.read_batch(max_events=1, max_wait=GRACE_SECONDS)
         if batch:
-            self._span.follow(reader)
             return batch[0]
-        status = watch.result()
-        detail = f"without sealing stream {reader.stream}; what was delivered is all there is"
-        if not reader.offset and not await self._exists(reader.stream):
-            detail = (
-                f"and there is no stream {reader.stream} here: nothing was streamed under this "
-                "topic (did its activity have @streaming_activity?), or the worker writes "
-                "elsewhere (compare STREAMQ_BACKEND, its location and "
-                "STREAMQ_TENANT on both sides; a relative STREAMQ_SQLITE_PATH counts from each "
-                "one's working directory)"
-            )
-        raise ProducerGoneError(
-            f"{self._execution} ended ({status}) {detail}",
-            status=status,
-            stream=str(reader.stream),
-        )
+        exists = bool(reader.offset) or await self._exists(reader.stream)
+        raise watch.gone(reader.stream, exists=exists)
 
     async def _exists(self, stream: StreamId) -> bool:
         queue = self._given or self._owned
@@ -284,28 +236,10 @@ class Subscription(Generic[T]):
             raise ClosedError("enter the subscription first: async with subscribe(...) as events")
         return self._reader
 
-    def _on_closed(self, watch: asyncio.Task[str]) -> None:
-        if not watch.cancelled():
-            watch.exception()  # marks it as retrieved; __anext__ raises it, if there is a next
-        self._reschedule()
-
-    def _reschedule(self) -> None:
-        """Let the wait for an event end with the execution, or with the patience with Temporal."""
-        waiting, closing, watch = self._waiting, self._closing, self._watch
-        if waiting is None or closing is None or watch is None or waiting.expired():
-            return
-        ends_in = 0.0
-        if not watch.done():
-            ends = closing.silence_ends(self._quiet_since, self._settings.idle_seconds)
-            ends_in = ends - time.monotonic()
-        now = asyncio.get_running_loop().time()
-        waiting.reschedule(now + ends_in if math.isfinite(ends_in) else None)
-
     async def _end_watch(self) -> None:
         watch, self._watch = self._watch, None
         if watch is not None:
-            watch.cancel()
-            await asyncio.wait({watch})
+            await watch.aclose()
 
     async def _close_reader(self) -> None:
         if self._reader is not None:

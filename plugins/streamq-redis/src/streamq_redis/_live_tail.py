@@ -13,6 +13,7 @@ Design: docs/design/redis.md.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +23,7 @@ from streamq.driver import Stored, Tap, closed_error, encode_position
 
 from ._errors import BACKEND, is_wrong_type
 from .requests._commands import (
+    Command,
     Id,
     Reply,
     checked,
@@ -75,6 +77,26 @@ class _Followed:
         self.tap.wake()
 
 
+class ReplySize:
+    """Decides how many records of each stream one read asks for, so that its reply stays small.
+
+    It decides how often the server is asked, and nothing else.
+    """
+
+    def __init__(self) -> None:
+        self._record_bytes = 1_024
+
+    def count(self, streams: int) -> int:
+        """Return the count for so many streams: fewer for many streams, or large records."""
+        return max(1, min(_ENTRIES_AT_ONCE, _READ_BYTES // (streams * self._record_bytes)))
+
+    def learn(self, records: Sequence[Stored]) -> None:
+        """Remember the size of the records of a reply; a smaller size is believed step by step."""
+        if records:
+            size = sum(len(each.data) for each in records) // len(records)
+            self._record_bytes = max(1, size, self._record_bytes // 2)
+
+
 class LiveTail:
     """Fills the taps of all followed streams from one blocking connection.
 
@@ -100,7 +122,7 @@ class LiveTail:
         self._followed: dict[bytes, _Followed] = {}
         self._issued = 0
         self._interrupting = 0
-        self._record_bytes = 1_024
+        self._reply_size = ReplySize()
         self._is_reading = False
         self._is_scheduled = False
         self._is_closed = False
@@ -166,27 +188,22 @@ class LiveTail:
             return
         connection = self._connection.current
         if self._is_reading:
-            if connection is not None and self._interrupting != self._issued:
-                self._interrupting = self._issued
-                until = self._loop.time() + _UNBLOCK_GIVE_UP_SECONDS
-                self._interrupt(connection, self._issued, _UNBLOCK_AGAIN_SECONDS, until)
+            self._begin_interrupt(connection)
             return
         if connection is None:
-            is_quiet = self._connection.was_dropped
-            self._retire_all(None if is_quiet else rx.ConnectionError("connection lost"))
+            lost = rx.ConnectionError("connection lost")
+            self._retire_all(_blamed(lost, was_dropped=self._connection.was_dropped))
             return
-        block = self._block_seconds if connection.may_unblock else _SHORT_BLOCK_SECONDS
+        block = self._longest_block(connection)
         followed = self._followed.values()
-        # Many streams, or large records: fewer of each, so that one reply stays small.
-        count = max(1, min(_ENTRIES_AT_ONCE, _READ_BYTES // (len(followed) * self._record_bytes)))
+        count = self._reply_size.count(len(followed))
         command = follow(
             [each.key for each in followed], [each.cursor for each in followed], count, block
         )
         self._issued += 1
         self._is_reading = True
-        commands = [greet(), command] if self._loop.time() >= self._next_greeting else [command]
         done = partial(self._on_reply, connection, self._issued)
-        connection.submit(commands, done, extra=block)
+        connection.submit([*self._greeting(), command], done, extra=block)
 
     def _on_reply(
         self, connection: Connection, number: int, replies: list[Reply], error: Exception | None
@@ -194,40 +211,39 @@ class LiveTail:
         self._is_reading = False
         try:
             if error is not None:
-                # What another connection has learnt is no error of the readers of this one.
-                self._retire_all(None if connection.was_dropped else error)
+                self._retire_all(_blamed(error, was_dropped=connection.was_dropped))
             else:
                 self._take(number, replies[-1])
-                if len(replies) > 1:
-                    self._check_role(connection, replies[0])
+                self._check_role(connection, replies[:-1])
         except Exception as exc:  # noqa: BLE001 - no reader may wait for ever
             self._retire_all(rx.InvalidResponse(f"XREAD: {type(exc).__name__}: {exc}"))
         self._drop_idle()
         if self._followed:
             self._schedule()
 
-    def _check_role(self, connection: Connection, reply: Reply) -> None:
+    def _greeting(self) -> list[Command]:
+        """Return the command that asks for the server's role, if it is time."""
+        return [greet()] if self._loop.time() >= self._next_greeting else []
+
+    def _check_role(self, connection: Connection, replies: list[Reply]) -> None:
         """Leave a primary that has become a replica: its name leads elsewhere now, or will soon."""
-        self._next_greeting = self._loop.time() + _GREETING_SECONDS
-        if is_replica(parse_greeting(checked(reply))) and not connection.server.is_replica:
-            self._retire_all(None)
-            connection.abort(rx.ReadOnlyError("it has become a replica"))
+        for reply in replies:
+            self._next_greeting = self._loop.time() + _GREETING_SECONDS
+            if is_replica(parse_greeting(checked(reply))) and not connection.server.is_replica:
+                self._retire_all(None)
+                connection.abort(rx.ReadOnlyError("it has become a replica"))
 
     def _take(self, number: int, reply: Reply) -> None:
         if isinstance(reply, rx.RedisError):
             # One key of another type fails the read of all: each reader asks for its own key.
             self._retire_all(None if is_wrong_type(reply) else reply)
         elif isinstance(reply, list):
-            records = size = 0
             for key, entries in reply:  # type: ignore[misc]
                 found: list[Stored] = parse_entries(entries)
-                records += len(found)
-                size += sum(len(each.data) for each in found)
+                self._reply_size.learn(found)
                 followed = self._followed.get(key)  # type: ignore[arg-type]
-                if followed is not None and followed.valid_from <= number and found:
+                if followed is not None and followed.valid_from <= number:
                     followed.take(found)
-            if records:
-                self._record_bytes = max(1, size // records, self._record_bytes // 2)
 
     def _drop_idle(self) -> None:
         now = self._loop.time()
@@ -248,6 +264,16 @@ class LiveTail:
             followed.tap.retire(error)
 
     # -- inside: interrupting it ---------------------------------------------------------------
+
+    def _longest_block(self, connection: Connection) -> float:
+        return self._block_seconds if connection.may_unblock else _SHORT_BLOCK_SECONDS
+
+    def _begin_interrupt(self, connection: Connection | None) -> None:
+        """Interrupt the present read, unless this has begun."""
+        if connection is not None and self._interrupting != self._issued:
+            self._interrupting = self._issued
+            until = self._loop.time() + _UNBLOCK_GIVE_UP_SECONDS
+            self._interrupt(connection, self._issued, _UNBLOCK_AGAIN_SECONDS, until)
 
     def _interrupt(self, connection: Connection, number: int, delay: float, until: float) -> None:
         if not self._is_reading or number != self._issued:
@@ -284,3 +310,11 @@ class LiveTail:
                 return
             slower = min(2 * delay, _UNBLOCK_SLOWEST_SECONDS)
             self._loop.call_later(delay, self._interrupt, connection, number, slower, until)
+
+
+def _blamed(error: Exception, *, was_dropped: bool) -> Exception | None:
+    """Return the error for the readers of a connection that is lost.
+
+    What another connection has learnt is none of theirs: they ask their server again.
+    """
+    return None if was_dropped else error

@@ -48,16 +48,11 @@ class KeySpace:
 
     def stream(self, key: bytes) -> StreamId | None:
         """Return the stream of a key; ``None``, and a line in the log, if the key is not ours."""
-        start = self._start.encode()
-        if not (key.startswith(start) and key.endswith(b"}")):
-            skip_foreign(BACKEND, _place(key), "the key has another form")
-            return None
-        tenant, _, name = key[len(start) : -1].partition(b"/")
+        tenant, _, name = key[len(self._start.encode()) : -1].partition(b"/")
         decoded = _CODE.sub(lambda code: _DECODED[code[0]], name)
         found = stored_stream(tenant, decoded, backend=BACKEND, place=lambda: _place(key))
         if found is not None and self.key(found) != key:
-            reason = "the name is not encoded as streamq encodes names"
-            skip_foreign(BACKEND, _place(key), reason)
+            skip_foreign(BACKEND, _place(key), "streamq would give this stream another key")
             return None
         return found
 

@@ -36,6 +36,55 @@ _FIRST_PAGE, _LARGEST_PAGE = 2, 512
 _REMEMBERED_SIZES = 4_096
 
 
+class PageSizes:
+    """Decides how many records a request asks for, by the size of those that came last.
+
+    It decides how many requests a read takes and how much of their answers is thrown away, and
+    nothing else.
+    """
+
+    def __init__(self) -> None:
+        self._record_bytes: OrderedDict[bytes, int] = OrderedDict()
+
+    def count(self, key: bytes, room_bytes: int, room_records: int, before: int) -> int:
+        """Return the count of the next page, at least 1.
+
+        The first page asks for as much as may be returned, by the size of the stream's last
+        records, or for a few records while that size is unknown. Each further page is twice as
+        large at most.
+
+        Args:
+            key: Which stream.
+            room_bytes: How many bytes may still be returned.
+            room_records: How many records may still be returned.
+            before: The count of the page before; 0 if there is none.
+        """
+        typical = self._record_bytes.get(key)
+        count = _FIRST_PAGE if typical is None else room_bytes // typical
+        if before:
+            count = min(count, 2 * before)
+        # At least one: only the server knows whether the next record fits.
+        return max(1, min(count, _LARGEST_PAGE, room_records))
+
+    def learn(self, key: bytes, records: Sequence[Stored]) -> None:
+        """Remember the size of a stream's records."""
+        self._remember(key, sum(len(each.data) for each in records) // len(records))
+
+    def shrink(self, key: bytes, count: int, room_bytes: int) -> None:
+        """Ask for half as many next time: the network was too slow for so many."""
+        self._remember(key, room_bytes // max(1, count // 2))
+
+    def forget(self, key: bytes) -> None:
+        """Forget the size of a stream's records."""
+        self._record_bytes.pop(key, None)
+
+    def _remember(self, key: bytes, record_bytes: int) -> None:
+        self._record_bytes[key] = 1 + record_bytes  # never 0, for divisions
+        self._record_bytes.move_to_end(key)
+        if len(self._record_bytes) > _REMEMBERED_SIZES:
+            self._record_bytes.popitem(last=False)
+
+
 class RecordReader:
     """Reads the records of streams, in pages whose size follows that of the records.
 
@@ -45,40 +94,31 @@ class RecordReader:
 
     def __init__(self, connection: SharedConnection) -> None:
         self._connection = connection
-        self._record_bytes: OrderedDict[bytes, int] = OrderedDict()
+        self._sizes = PageSizes()
 
     async def read(self, key: bytes, start: Id, max_records: int, max_bytes: int) -> list[Stored]:
         """Return the records after an id, within the bounds of a read.
 
-        The first page asks for as much as may be returned, by the size of the stream's last
-        records, or for a few records while that size is unknown. Each further page is twice as
-        large.
-
         Raises:
-            redis.exceptions.RedisError: The server has refused, or cannot be reached.
+            redis.exceptions.RedisError: The server has refused, or cannot be reached. Nothing of
+                what came before is returned: streamq would take it for all that is stored.
             OSError: The server cannot be reached.
         """
-        typical = self._record_bytes.get(key)
-        count = _FIRST_PAGE if typical is None else max_bytes // typical
         found: list[Stored] = []
-        room = max_bytes
+        room, count = max_bytes, 0
         while True:
-            count = max(1, min(count, _LARGEST_PAGE, max_records - len(found)))
+            count = self._sizes.count(key, room, max_records - len(found), count)
             position = found[-1].position if found else encode_position(start)
+            connection = self._connection.current or await self._connection.get()
             try:
-                connection = self._connection.current or await self._connection.get()
                 (reply,) = await connection.call(entries_after(key, position, count))
-                records = parse_entries(checked(reply))
-            except (rx.RedisError, OSError) as exc:
-                if isinstance(exc, rx.TimeoutError):
-                    # A slow network: half as many next time.
-                    self._learn(key, max_bytes // max(1, count // 2))
-                if found:
-                    return found
+            except rx.TimeoutError:
+                self._sizes.shrink(key, count, room)
                 raise
+            records = parse_entries(checked(reply))
             if not records:
                 return found
-            typical = self._learn(key, sum(len(each.data) for each in records) // len(records))
+            self._sizes.learn(key, records)
             fitting = within_bounds(records, max_records - len(found), room)
             size = sum(len(each.data) for each in fitting)
             if size > room and found:
@@ -88,20 +128,10 @@ class RecordReader:
             is_all = len(records) < count or len(fitting) < len(records)
             if is_all or len(found) >= max_records or room <= 0:
                 return found
-            # At least one: only the server knows whether the next record fits.
-            count = min(2 * count, room // typical)
 
     def forget(self, key: bytes) -> None:
-        """Forget the size of a stream's records; for a stream that was deleted."""
-        self._record_bytes.pop(key, None)
-
-    def _learn(self, key: bytes, record_bytes: int) -> int:
-        """Remember the size of a stream's records; return it, never 0, for divisions."""
-        self._record_bytes[key] = typical = 1 + record_bytes
-        self._record_bytes.move_to_end(key)
-        if len(self._record_bytes) > _REMEMBERED_SIZES:
-            self._record_bytes.popitem(last=False)
-        return typical
+        """Forget what is known of a stream that was deleted."""
+        self._sizes.forget(key)
 
 
 @dataclass(slots=True)
@@ -123,6 +153,18 @@ class KeyScan:
     connection: Connection | None = None
     seen: set[StreamId] = field(default_factory=set)
     is_complete: bool = False
+
+    def goes_on_at(self, connection: Connection) -> None:
+        """Begin anew if this is another server: it orders its keys in another way."""
+        if self.connection is not connection:
+            self.connection, self.cursor = connection, b"0"
+
+    def is_new(self, stream: StreamId) -> bool:
+        """Whether a stream has not been seen, from now on it has."""
+        if stream in self.seen:
+            return False
+        self.seen.add(stream)
+        return True
 
 
 class StreamLister:
@@ -157,21 +199,16 @@ class StreamLister:
     async def page(self, walk: KeyScan) -> list[StreamInfo]:
         """Return the streams of the next page."""
         connection = await self._connection.get()
-        if walk.connection is not connection:
-            # Another server orders its keys in another way.
-            walk.connection, walk.cursor = connection, b"0"
+        walk.goes_on_at(connection)
         (reply,) = await connection.call(self._next_page(walk))
         page = checked(reply)
         assert isinstance(page, list)
         cursor, keys = page
         assert isinstance(keys, list)
-        if self._keys.is_indexed:
-            keys = [self._keys.key_of_member(walk.tenant, name) for name in keys[::2]]  # type: ignore[arg-type]
         found: list[StreamId] = []
-        for key in keys:
-            stream = self._keys.stream(key)  # type: ignore[arg-type]
-            if stream is not None and stream not in walk.seen:
-                walk.seen.add(stream)
+        for key in self._keys_of(walk, keys):
+            stream = self._keys.stream(key)
+            if stream is not None and walk.is_new(stream):
                 found.append(stream)
         walk.cursor = cursor  # type: ignore[assignment]
         walk.is_complete = cursor == b"0"
@@ -192,6 +229,13 @@ class StreamLister:
         pattern = self._keys.members(walk.prefix)
         return scan_index(self._keys.index(walk.tenant), walk.cursor, pattern)
 
+    def _keys_of(self, walk: KeyScan, page: list[Reply]) -> list[bytes]:
+        """Return the keys of a page, which has names and their times if there is an index."""
+        found: list[bytes] = page  # type: ignore[assignment]
+        if self._keys.is_indexed:
+            return [self._keys.key_of_member(walk.tenant, name) for name in found[::2]]
+        return found
+
     def _info(
         self, stream: StreamId, replies: Sequence[Reply], *, is_listed: bool = False
     ) -> StreamInfo | None:
@@ -201,7 +245,7 @@ class StreamLister:
         records, left, size = checked(replies[0]), checked(replies[1]), replies[2]
         assert isinstance(records, int)
         assert isinstance(left, int)
-        if left == -2 or not records:
+        if not records:
             return None
         expires_in = None
         if left >= 0:

@@ -41,11 +41,28 @@ async def cancel_producer(request: Request, asked: StreamId, rights: Rights) -> 
     may not have, nor, where several share it, for a stream that is not there.
     """
     check_visible(rights, Action.CANCEL, asked)
+    gateway = gateway_of(request)
+    tenants = cancelling_tenants(
+        gateway.settings, gateway.authority.issuers, is_one_of_many=rights.is_tenant_granted
+    )
+    check_cancels_for(asked.tenant, tenants)
+    return await stop_producer(request, asked, rights, has_to_exist=len(tenants) > 1)
+
+
+async def stop_producer(
+    request: Request, asked: StreamId, rights: Rights, *, has_to_exist: bool
+) -> Response:
+    """Cancel what a stream is named after; that the request may do so has been checked.
+
+    Args:
+        request: The request.
+        asked: The stream.
+        rights: Whom the request counts for.
+        has_to_exist: Whether the stream has to be there.
+    """
     wait = request.query_params.get("wait")
     wait_seconds = _WAIT_SECONDS if wait is None else number("wait", wait, _MAX_WAIT_SECONDS)
     gateway = gateway_of(request)
-    tenants = cancelling_tenants(gateway.settings, gateway.authority.issuers)
-    check_cancels_for(asked.tenant, tenants)
     client = gateway.client_of(request.scope, rights)
     execution = execution_of(asked.name)
     if execution is None:
@@ -55,7 +72,7 @@ async def cancel_producer(request: Request, asked: StreamId, rights: Rights) -> 
             stream=str(asked),
         )
     status = await _status(gateway, client, asked)
-    if status is None and len(tenants) > 1:
+    if status is None and has_to_exist:
         raise StreamNotFoundError(f"there is no stream {asked}", stream=str(asked))
     requested = False
     if status is None or status.seal is None:

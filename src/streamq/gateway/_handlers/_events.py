@@ -14,7 +14,7 @@ from streamq.gateway._authority import visible_stream
 from streamq.gateway._error_responses import HEADERS
 from streamq.gateway._loops import gateway_of
 from streamq.gateway._opening import CLIENT_GONE, ClientGoneError, follow_unless_gone
-from streamq.gateway._parameters import number, start_place
+from streamq.gateway._parameters import attempts, number, start_place
 from streamq.gateway._places import EventPlace
 from streamq.gateway._sse import EventStream
 
@@ -29,7 +29,13 @@ async def send_events(request: Request, asked: StreamId, rights: Rights) -> Resp
     wait = request.query_params.get("wait")
     wait_seconds = 0.0 if wait is None else number("wait", wait, _MAX_WAIT_SECONDS)
     client = gateway.client_of(request.scope, rights)
-    follow = gateway.follow(stream, after, may_be_missing=wait is not None, client=client)
+    follow = gateway.follow(
+        stream,
+        after,
+        may_be_missing=wait is not None,
+        client=client,
+        last_attempt=attempts(request.query_params.get("attempts", "all")) == "last",
+    )
     try:
         follower = await follow_unless_gone(gateway, request.receive, follow)
     except ClientGoneError:

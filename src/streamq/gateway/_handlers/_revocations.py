@@ -20,6 +20,7 @@ from streamq.access._revoking import subject_revocation, token_revocation
 from streamq.gateway._authority import refusal
 from streamq.gateway._error_responses import HEADERS, BadRequestError
 from streamq.gateway._loops import gateway_of
+from streamq.gateway._request_rights import rights_of_request
 from streamq.gateway._revocations import EFFECTIVE_SECONDS, RevocationImpossibleError
 
 _MOST_BYTES = 16_384
@@ -29,7 +30,7 @@ _FIELDS = {"jti", "subject", "issuer", "before", "expires_at"}
 async def send_revocation(request: Request) -> Response:
     """Revoke what the body says, in the tenant of the request, and answer when it is stored."""
     gateway = gateway_of(request)
-    rights = await gateway.rights_of(request)
+    rights = await (await rights_of_request(request)).in_all()
     if not gateway.authority.needs_tokens:
         raise RevocationImpossibleError(
             "this gateway takes no tokens, so there is nothing to revoke: configure a key or an "

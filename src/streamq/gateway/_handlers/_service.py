@@ -19,7 +19,7 @@ async def send_healthz(request: Request) -> Response:
     """Answer that this process works, and how much it has to do."""
     gateway = gateway_of(request)
     answer: dict[str, object] = {"status": "ok"}
-    if not gateway.authority.needs_tokens:
+    if gateway.authority.is_open:
         statistics = gateway.statistics()
         answer |= {"streams": statistics.streams, "connections": statistics.connections}
     return JSONResponse(answer, headers=HEADERS)
@@ -32,7 +32,7 @@ async def send_readyz(request: Request) -> Response:
         await gateway.revocations.check_known(_READY_SECONDS)
     backend = await gateway.check_backend()
     answer = {"status": "ok"}
-    if not gateway.authority.needs_tokens:
+    if gateway.authority.is_open:
         answer["backend"] = backend
     return JSONResponse(answer, headers=HEADERS)
 

@@ -31,7 +31,7 @@ async def send_session(request: Request) -> Response:
 async def _begin(request: Request) -> Response:
     """Set the token of the header as a cookie, which lasts no longer than the token."""
     name = _name(request)
-    rights = await gateway_of(request).rights_of(request)
+    rights = await gateway_of(request).rights_of_token(request)
     brought = brought_credential(request)
     if brought is None or brought.kind != "header" or rights.expires_at is None:
         raise MissingTokenError("a session begins with a token in the header Authorization")

@@ -16,10 +16,11 @@ from streamq.gateway._loops import gateway_of
 from streamq.opening._open import describe
 
 from ._seconds import seconds
+from ._viewing import execution_fields, permitted_actions, token_fields
 
 
 async def send_status(request: Request, asked: StreamId, rights: Rights) -> Response:
-    """Answer with attempt, offset, seal and size, as JSON."""
+    """Answer with attempt, offset, seal, size and what the request may do, as JSON."""
     stream = visible_stream(rights, Action.DESCRIBE, asked)
     gateway = gateway_of(request)
     async with gateway.questions.ask(gateway.client_of(request.scope, rights)) as queue:
@@ -35,6 +36,9 @@ async def send_status(request: Request, asked: StreamId, rights: Rights) -> Resp
             "records": status.records,
             "size_bytes": status.size_bytes,
             "expires_in_seconds": seconds(status.expires_in),
+            "actions": permitted_actions(request, gateway, rights, stream),
+            **execution_fields(gateway, stream),
+            **token_fields(gateway, rights),
         },
         headers=HEADERS,
     )

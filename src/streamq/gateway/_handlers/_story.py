@@ -1,4 +1,4 @@
-"""Answers with what is stored of a stream, in pages that end.
+"""Answers with what is stored of a stream: in pages of JSON, or whole as text.
 
 Design: docs/design/gateway.md.
 """
@@ -6,7 +6,6 @@ Design: docs/design/gateway.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,19 +14,26 @@ from streamq._events import StreamId
 from streamq.access import Action, Rights
 from streamq.gateway._authority import visible_stream
 from streamq.gateway._error_responses import HEADERS
-from streamq.gateway._frames import to_json
+from streamq.gateway._frames import frame_parts, to_json
 from streamq.gateway._loops import gateway_of
 from streamq.gateway._opening import CLIENT_GONE, ClientGoneError, follow_unless_gone
 from streamq.gateway._parameters import start_place
 from streamq.gateway._throttled import AnyFollower
 from streamq.opening._open import describe
 
+from ._story_text import send_text, wants_text
+
+VARIED = {**HEADERS, "Vary": "Accept"}
+"""Headers of an answer that is text for who asks for text."""
+
 _PAGE_BYTES = 1_048_576
 _PAGE_SECONDS = 10.0
 
 
 async def send_story(request: Request, asked: StreamId, rights: Rights) -> Response:
-    """Answer with the events up to the newest one of now, as JSON; with a part if they are many."""
+    """Answer with what is stored up to now, as JSON, in a part if it is much; or whole, as text."""
+    if wants_text(request):
+        return await send_text(request, asked, rights)
     stream = visible_stream(rights, Action.READ, asked)
     gateway = gateway_of(request)
     start = start_place(request)
@@ -58,7 +64,7 @@ async def send_story(request: Request, asked: StreamId, rights: Rights) -> Respo
         "is_complete": is_complete,
         "starts_over": page.starts_over,
     }
-    return Response(page.document(head), media_type="application/json", headers=HEADERS)
+    return Response(page.document(head), media_type="application/json", headers=VARIED)
 
 
 async def _fill(page: _Page, follower: AnyFollower, newest: int) -> None:
@@ -85,7 +91,7 @@ class _Page:
     def add(self, frames: bytes) -> None:
         """Add whole frames of an event stream."""
         self.size_bytes += len(frames)
-        for place, kind, data in _parts(frames):
+        for place, kind, data in frame_parts(frames):
             match kind:
                 case b"chunk":
                     self._chunks.append(b'{"id":"%b",%b' % (place, data[1:]))
@@ -103,10 +109,3 @@ class _Page:
             b",".join(self._gaps),
             b",".join(self._chunks),
         )
-
-
-def _parts(frames: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Yield id, event and data of frames that :func:`encode_event` has made."""
-    for frame in frames.split(b"\n\n")[:-1]:
-        place, kind, data = frame.split(b"\n")
-        yield place[4:], kind[7:], data[6:]

@@ -30,7 +30,7 @@ async def send_ticket(request: Request, asked: StreamId, rights: Rights) -> Resp
             "this gateway gives no tickets: that needs STREAMQ_GATEWAY_TICKET_KEY, a secret of at "
             "least 32 bytes"
         )
-    if rights.subject is None:
+    if rights.token_id is None:
         raise MissingTokenError("a ticket needs a token in the header Authorization")
     check_visible(rights, Action.READ, asked)
     try:

@@ -81,7 +81,7 @@ class Passage:
     values: list[Value] = field(default_factory=list)
 
 
-class Story:
+class TopicStory:
     """The valid chunks of a stream.
 
     A publisher that voids chunks of its earlier attempt resets the stream, and stores the chunks of
@@ -195,7 +195,7 @@ class StoryReader:
     def __init__(
         self, queue: ChunkQueue, stream: StreamId, retry: RetryPolicy, codec: Codec | None
     ) -> None:
-        self.story = Story()
+        self.story = TopicStory()
         self._queue = queue
         self._stream = stream
         self._retry = retry

@@ -24,7 +24,7 @@ from streamq.writing._policies import OnRetry
 from streamq.writing._writer import StreamWriter
 
 from ._competition import Competition
-from ._story import Publisher, Story, StoryReader, Value, repeated_together, repetition_headers
+from ._story import Publisher, StoryReader, TopicStory, Value, repeated_together, repetition_headers
 
 _logger = logging.getLogger("streamq.temporal")
 
@@ -196,7 +196,7 @@ class TopicStream:
         retry = retry_policy(self._settings, self._queue, self._stream)
         return StoryReader(self._queue, self._stream, retry, self._codec)
 
-    async def _continue_story(self, story: Story, epochs: count[int]) -> None:
+    async def _continue_story(self, story: TopicStory, epochs: count[int]) -> None:
         """Void what earlier attempts of this call sent, and count what this one has sent.
 
         The writer that is open keeps others from appending in the meantime.

@@ -28,6 +28,7 @@ Checks of operation:
 * ``_faults``, ``_outages``: broken connections, restarts, servers that hang.
 * ``_refusals``: full, read-only and unreachable servers, wrong credentials.
 * ``_declarations``: declared capabilities, and refusal of the others.
+* ``_processes``: other processes that write, take over and delete.
 
 Shared by the groups: ``_base`` (base class with pytest fixtures), ``_streams`` (writers and
 readers), ``_conditions`` (``requires``, ``needs``), ``_promises`` and ``_sentences`` (what the
@@ -58,6 +59,7 @@ from ._listing import ListingChecks
 from ._ordering import OrderingChecks
 from ._outages import OutageChecks
 from ._pages import PageChecks
+from ._processes import ProcessChecks
 from ._races import RaceChecks
 from ._refusals import RefusalChecks
 from ._replay import ReplayChecks
@@ -90,6 +92,7 @@ __all__ = [
     "OrderingChecks",
     "OutageChecks",
     "PageChecks",
+    "ProcessChecks",
     "RaceChecks",
     "RefusalChecks",
     "ReplayChecks",

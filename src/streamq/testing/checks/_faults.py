@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, cast
 
 import pytest
 
 from streamq import BackendUnavailableError, StreamqError
-from streamq.driver import ChunkQueue, StreamId
+from streamq.driver import ChunkQueue, Stored, StreamId
 from streamq.testing._faulty_queue import FaultyQueue
-from streamq.testing._harness import BackendHarness, OpenQueue
+from streamq.testing._harness import LONG_TTL, BackendHarness, OpenQueue
+from streamq.testing._interleaving import interleave
 from streamq.testing._queue_faults import (
     Block,
     Call,
@@ -26,10 +29,17 @@ from streamq.testing._queue_faults import (
 from ._conditions import needs, requires
 from ._deadlines import within
 from ._promises import promises
-from ._records import data_of, entries
+from ._records import data_of, entries, new_stream, numbered
 from ._sentences import FAILED_APPEND, HEALS, NO_DEADLINE, REPEATED_READ
 from ._streams import StreamChecks
-from ._verdicts import refuses, same, same_records
+from ._verdicts import holds, refuses, same, same_records
+
+_MOST_AWAITS = 5  # later ones are those of clients that need many steps to connect anew
+_NOTICED_SECONDS = 0.02
+_PART = (
+    "the error of a later page is swallowed, and the pages before it are returned as if they were "
+    "all: raise it"
+)
 
 _APPEND_FAULTS = {
     "fails before it stores": Fail(),
@@ -195,6 +205,60 @@ class FaultChecks(StreamChecks):
                 await self.until_answered(lambda: queue.describe(stream))
                 found = data_of(await self.read(queue, stream, tail, max_wait=wait))
         same_records(found, [b"b"], f"what {what}, or its repeat, returned")
+
+    @promises(*HEALS)
+    @promises("ChunkQueue", "No call waits for ever")
+    @promises(
+        "ChunkQueue.read",
+        "With ``capabilities.ordered`` no record is left out: if fewer are returned than both "
+        "limits allow, they are all whose append had returned, in any process, when the call "
+        "began.",
+    )
+    @needs("break_connections")
+    @requires("fenced", "replay", "ordered")
+    @pytest.mark.parametrize("answered", [False, True], ids=["before", "after"])
+    async def test_connection_may_drop_at_every_await_of_a_call(
+        self, queue: ChunkQueue, backend: BackendHarness, answered: bool
+    ) -> None:
+        """A call of several requests may lose any of them, or each answer but the first."""
+
+        async def drop() -> None:
+            # Nothing tells when an answer is there, or when a driver has noticed.
+            await asyncio.sleep(_NOTICED_SECONDS if answered else 0)
+            await backend.break_connections()
+            await asyncio.sleep(_NOTICED_SECONDS)
+
+        async def listed(tenant: str) -> list[str]:
+            return [info.stream.name async for info in queue.streams(tenant)]
+
+        data = numbered(9)  # more than a careful first page
+        for at in range(1, _MOST_AWAITS + 1):
+            stream, was_held = new_stream(), False
+            calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+                "append": partial(queue.append, stream, entries(*data), ttl=LONG_TTL),
+                "read": partial(self.read, queue, stream, max_wait=0),
+                "describe": partial(queue.describe, stream, last=2),
+                "streams": partial(listed, stream.tenant),
+                "delete": partial(queue.delete, stream),
+            }
+            for name, call in calls.items():
+                what = f"{name}(), whose connection drops at its {at}. await,"
+                async with within(self.patience, what, cause=NO_DEADLINE):
+                    outcome = await interleave(call(), at, drop, reach_seconds=self.patience)
+                was_held |= outcome.was_held
+                holds(
+                    outcome.error is None or isinstance(outcome.error, BackendUnavailableError),
+                    what,
+                    expected="it succeeds, or raises BackendUnavailableError",
+                    seen=outcome.error,
+                    cause="the loss of the connection is translated to another error",
+                )
+                if name == "read" and outcome.error is None:
+                    found = data_of(cast("Sequence[Stored]", outcome.value()))
+                    same_records(found, data, f"the records of {what}", cause=_PART)
+                await self.until_answered(call)
+            if not was_held:
+                return
 
     @promises(*HEALS)
     @promises(

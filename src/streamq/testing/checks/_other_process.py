@@ -9,13 +9,22 @@ import asyncio
 import json
 import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from streamq.driver import START, ChunkQueue, Entry, QueueOptions, StreamId
 from streamq.testing._harness import LONG_TTL
 
 TAKEOVER = [Entry(2, index, b"2-%d" % index) for index in range(4)]
 """The records that :func:`take_over` appends."""
+
+
+LIFE_RECORDS, MOST_LIVES, BEGINS_SECONDS = 40, 400, 0.8
+
+
+def life(epoch: int) -> list[Entry]:
+    """Return the records with which :func:`begin_again` begins a stream."""
+    return [Entry(epoch, index, b"%d-%d" % (epoch, index)) for index in range(LIFE_RECORDS)]
 
 
 async def reply(queue: ChunkQueue, stream: StreamId, patience: float) -> None:
@@ -35,12 +44,29 @@ async def take_over(queue: ChunkQueue, streams: Sequence[StreamId], patience: fl
             await queue.append(stream, [entry])
 
 
+async def begin_again(queue: ChunkQueue, stream: StreamId, patience: float) -> None:
+    """Delete a stream and begin it anew, again and again for a while; it stays in the end."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + BEGINS_SECONDS
+    for epoch in range(1, MOST_LIVES + 1):
+        await queue.delete(stream)
+        await queue.append(stream, life(epoch))
+        if loop.time() > until:
+            break
+
+
 async def _main() -> None:
     sys.path[:] = json.loads(sys.stdin.buffer.readline())
     driver, settings, task, subject, patience = pickle.load(sys.stdin.buffer)
     async with await driver.open(QueueOptions(ttl=LONG_TTL), settings) as queue:
-        await (reply if task == "reply" else take_over)(queue, subject, patience)
+        await TASKS[task](queue, subject, patience)
 
+
+TASKS: dict[str, Callable[[ChunkQueue, Any, float], Awaitable[None]]] = {
+    "reply": reply,
+    "take over": take_over,
+    "begin again": begin_again,
+}
 
 if __name__ == "__main__":
     asyncio.run(_main())

@@ -99,6 +99,7 @@ class Connection:
         self._watch: asyncio.TimerHandle | None = None
         self._overdue: _Request | None = None
         self._lost: Exception | None = None
+        self._verdict: rx.ResponseError | None = None
         self._on_lost: Callable[[Exception], None] | None = None
         self._serving = asyncio.ensure_future(self._serve())
 
@@ -212,7 +213,6 @@ class Connection:
             await self._transport.send_packed_command(packed, check_health=False)
 
     async def _receive(self) -> None:
-        verdict: rx.ResponseError | None = None
         while True:
             reply: Reply
             try:
@@ -221,8 +221,7 @@ class Connection:
                 )
             except rx.ResponseError as exc:
                 reply = exc
-                if speaks_of_server(exc):
-                    verdict = verdict or exc
+                self._judge(exc)
             except rx.AuthenticationError as exc:
                 # It forgets who we are; whether it refuses us is found out by logging in again.
                 raise rx.ConnectionError(f"it asks for credentials again: {exc}") from exc
@@ -234,9 +233,17 @@ class Connection:
             if len(request.replies) == request.count:
                 self._requests.popleft()
                 request.done(request.replies, None)
-                if verdict is not None:
-                    self._lose(verdict)  # before any caller can try again
-                    raise verdict
+                self._end_if_judged()
+
+    def _judge(self, reply: rx.ResponseError) -> None:
+        if speaks_of_server(reply):
+            self._verdict = self._verdict or reply
+
+    def _end_if_judged(self) -> None:
+        """Give the server up, once the request that has shown what it is has its replies."""
+        if self._verdict is not None:
+            self._lose(self._verdict)  # before any caller can try again
+            raise self._verdict
 
     def _check(self) -> None:
         self._watch = None
@@ -262,5 +269,8 @@ class Connection:
         self._has_room.set()
         while self._requests:
             self._requests.popleft().done([], reason)
+        self._report(reason)
+
+    def _report(self, reason: Exception) -> None:
         if self._on_lost is not None and not self.was_dropped:
             self._on_lost(reason)

@@ -1,0 +1,370 @@
+"""The JavaScript client in Node: many streams on one connection, for one reader and for several."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from streamq import StreamId, open_writer
+from streamq.writing._writer import StreamWriter
+
+from .cutting import cutting
+from .scripts import running_script, said
+from .served import Serve, WatchedQueue, eventually
+
+COLLECT = """
+const all = {};
+const take = ({ stream, event, offset, value }) => {
+  if (event === "stream" || event === "error") return;
+  (all[stream] ??= []).push(value ?? `${event} ${offset}`);
+};
+"""
+
+
+async def fill(queue: WatchedQueue, name: str, count: int = 3) -> None:
+    async with open_writer(name, queue=queue) as writer:
+        for number in range(count):
+            await writer.send_chunk(f"{number} ")
+
+
+async def test_each_of_many_streams_resumes_at_its_own_place(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """One connection is cut, and each of its streams must go on without loss and repetition."""
+    served = await start(retry_seconds=0.002)
+    names = [f"chat {number}/ü" for number in range(12)]
+    writers = [await open_writer(name, queue=queue) for name in names]
+    script = (
+        COLLECT
+        + """
+    for await (const event of new Gateway(given.url).events(given.names, { wait: 60 })) take(event);
+    say(all);
+    """
+    )
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(cutting(served.server.port, most=6_000))
+        running = await stack.enter_async_context(
+            running_script(tmp_path, script, url=proxy.url, names=names)
+        )
+        for number in range(40):
+            for index, writer in enumerate(writers):
+                if number < 3 * (index + 1):
+                    await writer.send_chunk(f"{index}.{number}")
+                    await writer.flush()
+        for writer in writers:
+            await writer.finish()
+        [found] = await running.rest()
+    assert found == {
+        name: [*(f"{index}.{number}" for number in range(count)), f"end {count + 1}"]
+        for index, name in enumerate(names)
+        for count in [3 * (index + 1)]
+    }
+    assert proxy.cuts > 10
+
+
+async def test_streams_come_and_go_while_the_others_are_read(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """A page opens and closes its parts."""
+    served = await start()
+    writers = {name: await open_writer(name, queue=queue) for name in "abc"}
+    script = """
+    const events = new Gateway(given.url).events(["a", "b"], { wait: 60 });
+    for await (const { event, stream, value } of events) {
+      if (event === "chunk") say(stream, value);
+      if (value === "add") events.add("c");
+      if (value === "remove") events.remove("a");
+      if (value === "leave") break;
+    }
+    say(events.places);
+    """
+
+    async def send(name: str, text: str) -> None:
+        await writers[name].send_chunk(text)
+        await writers[name].flush()
+
+    async with running_script(tmp_path, script, url=served.server.url) as running:
+        await send("c", "early")
+        for name, text in (("a", "1"), ("b", "add")):
+            await send(name, text)
+            assert await running.line() == [name, text]
+        assert await running.line() == ["c", "early"]
+        await send("a", "remove")
+        assert await running.line() == ["a", "remove"]
+        await send("a", "unseen")
+        for name, text in (("b", "2"), ("c", "leave")):
+            await send(name, text)
+            assert await running.line() == [name, text]
+        [places] = await running.rest()
+    assert {name: place.partition("@")[0] for name, place in places.items()} == {"b": "2", "c": "2"}
+    await eventually(lambda: served.gateway.statistics().connections == 0)
+
+
+async def test_streams_of_a_prefix_are_found_and_resumed(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """A page of a workflow shows topics that it did not know when it was opened."""
+    await fill(queue, "chat-7/old", 1)
+    await fill(queue, "chat-70", 1)
+    served = await start(max_age_seconds=0.5, retry_seconds=0.01)
+    script = """
+    const control = new AbortController(), { signal } = control;
+    const options = { prefixes: ["chat-7/"], signal, wait: 60 };
+    const events = new Gateway(given.url).events(["a"], options);
+    hear().then(() => control.abort());
+    try {
+      for await (const { event, stream, state, value } of events) {
+        if (event === "stream") say(stream, state);
+        else say(stream, value ?? event);
+      }
+    } catch ({ name }) {
+      say(name);
+    }
+    """
+    async with AsyncExitStack() as stack:
+        live = await stack.enter_async_context(open_writer("chat-7/live", queue=queue))
+        await live.send_chunk("one")
+        await live.flush()
+        running = await stack.enter_async_context(
+            running_script(tmp_path, script, url=served.server.url)
+        )
+        first = [await running.line() for _ in range(6)]
+        assert sorted(map(tuple, first)) == [
+            ("a", "ABSENT"),
+            ("chat-7/live", "OPEN"),
+            ("chat-7/live", "one"),
+            ("chat-7/old", "0 "),
+            ("chat-7/old", "OPEN"),
+            ("chat-7/old", "end"),
+        ]
+        await eventually(lambda: served.gateway.statistics().connections == 0)
+        await live.send_chunk("two")
+        while (line := await running.line())[1] in ("OPEN", "ABSENT"):
+            pass  # each connection says what it reads
+        assert line == ["chat-7/live", "two"]
+        await fill(queue, "chat-7/new", 1)
+        await fill(queue, "a", 1)
+        more: list[list[str]] = []
+        while len(more) < 4:
+            line = await running.line()
+            more += [line] if line[1] in ("0 ", "end") else []
+        assert sorted(map(tuple, more)) == [
+            ("a", "0 "),
+            ("a", "end"),
+            ("chat-7/new", "0 "),
+            ("chat-7/new", "end"),
+        ]
+        running.tell("enough")
+        assert (await running.rest())[-1] == "AbortError"
+
+
+async def test_an_error_of_one_stream_leaves_the_others(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """One name that is not there must not blank the page."""
+    await fill(queue, "a", 1)
+    served = await start()
+    script = """
+    for await (const { event, stream, error, state } of
+      new Gateway(given.url).events(["a", "nope"], { wait: given.wait })) {
+      say(stream, event, error ?? state ?? null);
+    }
+    """
+    for wait in (None, 1):
+        found = await said(tmp_path, script, url=served.server.url, wait=wait)
+        assert ["nope", "error", "stream_not_found"] in found
+        assert [each for each in found if each[0] == "a"] == [
+            ["a", "stream", "OPEN"],
+            ["a", "chunk", None],
+            ["a", "end", "END"],
+        ]
+
+
+async def test_many_readers_share_one_connection(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """A page with twelve parts has six connections; the stop button needs one of them."""
+    served = await start()
+    names = [f"part-{number}" for number in range(12)]
+    writers = [await open_writer(name, queue=queue) for name in names]
+    script = """
+    const gateway = new Gateway(given.url, { share: true });
+    const follow = async (name) => {
+      let text = "";
+      for await (const { event, value } of gateway.events(name, { wait: 60 })) {
+        text += value ?? event;
+        if (event === "chunk") say(name);
+      }
+      return text;
+    };
+    const parts = given.names.map(follow);
+    await hear();
+    parts.push(follow("part-0"), follow("late"));
+    say(await Promise.all(parts));
+    """
+
+    async def send(text: str, some: list[StreamWriter[Any]]) -> None:
+        for writer in some:
+            await writer.send_chunk(text)
+            await writer.flush()
+
+    async with running_script(tmp_path, script, url=served.server.url, names=names) as running:
+        await send("one ", writers)
+        assert sorted([await running.line() for _ in names]) == sorted(names)
+        assert served.gateway.statistics().connections == 1
+        running.tell("two more readers")
+        assert await running.line() == "part-0"  # has it from the beginning
+        await send("two ", writers)
+        await fill(queue, "late", 1)
+        assert sorted([await running.line() for _ in range(14)]) == sorted(
+            [*names, "part-0", "late"]
+        )
+        assert served.gateway.statistics().connections == 1
+        for writer in writers:
+            await writer.finish()
+        assert await running.rest() == [["one two end"] * 13 + ["0 end"]]
+    await eventually(lambda: served.gateway.statistics().connections == 0)
+
+
+async def test_readers_of_the_tail_share_a_connection_and_miss_nothing_after_it(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """A dashboard begins now; a cut must not make it begin at a later now."""
+    served = await start(max_age_seconds=0.3, retry_seconds=0.01)
+    writers = [await open_writer(name, queue=queue) for name in "ab"]
+    for writer in writers:
+        await writer.send_chunk("past")
+        await writer.flush()
+    script = """
+    const gateway = new Gateway(given.url, { share: true });
+    let opened = 0;
+    const onConnection = ({ state }) => { if (state === "open" && ++opened === 2) say("open"); };
+    const follow = async (name) => {
+      const seen = [];
+      for await (const { value, event } of gateway.events(name, { from: "tail", onConnection })) {
+        seen.push(value ?? event);
+      }
+      return seen;
+    };
+    say(await Promise.all([follow("a"), follow("b")]));
+    """
+    async with running_script(tmp_path, script, url=served.server.url) as running:
+        assert await running.line() == "open"
+        await eventually(lambda: served.gateway.statistics().connections == 1)
+        for text in ("one", "two", "three"):
+            await eventually(lambda: served.gateway.statistics().connections == 0)
+            for writer in writers:
+                await writer.send_chunk(text)
+                await writer.flush()
+            await eventually(lambda: served.gateway.statistics().connections == 1)
+        for writer in writers:
+            await writer.finish()
+        assert await running.rest() == [[["one", "two", "three", "end"]] * 2]
+
+
+async def test_errors_of_a_shared_connection_reach_the_right_reader(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """Each part of a page says what is wrong with its own stream."""
+    await fill(queue, "ended", 1)
+    again = await open_writer("again", queue=queue)
+    served = await start()
+    script = """
+    const gateway = new Gateway(given.url, { share: true });
+    const follow = async (name, options) => {
+      try {
+        for await (const { event } of gateway.events(name, options)) {
+          if (event === "end") return event;
+        }
+      } catch (error) {
+        return [error.code, error.stream ?? null];
+      }
+    };
+    const all = [
+      ["ended"], ["nope"], ["late", { wait: 1 }], ["again", { after: "1@77" }],
+    ].map((of) => follow(...of));
+    say(await Promise.all(all));
+    say(await Promise.all([follow("nope"), follow("again", { after: "1@77" })]));
+    """
+    async with again, running_script(tmp_path, script, url=served.server.url) as running:
+        await again.send_chunk("x")
+        await again.flush()
+        missing = ["stream_not_found", "nope"], ["stream_not_found", "late"]
+        assert await running.line() == ["end", *map(list, missing), ["cursor", "again"]]
+        [codes] = await running.rest()
+        assert [code for code, _ in codes] == ["stream_not_found", "cursor"]
+
+
+async def test_a_slow_reader_of_a_shared_connection_delays_no_other(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """What it does not take in time it gets later, from the gateway's log."""
+    served = await start()
+    await fill(queue, "slow", 5_000)
+    await fill(queue, "quick", 2_000)
+    script = """
+    const gateway = new Gateway(given.url, { share: true });
+    const counted = async (name, pause) => {
+      let count = 0, right = true;
+      for await (const { event, value } of gateway.events(name)) {
+        if (event === "end") return [count, right];
+        right &&= Number(value) === count++;
+        if (count % 1500 === 1) await pause?.();
+      }
+    };
+    const slow = counted("slow", hear);
+    say(await counted("quick"));
+    say(await slow);
+    """
+    async with running_script(tmp_path, script, url=served.server.url) as running:
+        assert await running.line() == [2_000, True]
+        for _ in range(4):
+            running.tell("go on")
+        assert await running.rest() == [[5_000, True]]
+
+
+async def test_a_reader_that_comes_back_late_does_not_mix_two_streams(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """Another reader begins at the beginning, so the gateway cannot notice the stale place."""
+    served = await start()
+    first = await open_writer("s", queue=queue, epoch=5)
+    await first.send_chunk("old 1")
+    await first.send_chunk("old 2")
+    await first.aclose()
+    script = """
+    const gateway = new Gateway(given.url, { share: true });
+    const places = [];
+    for await (const { id } of gateway.events("s")) if (places.push(id) === 2) break;
+    say(places);
+    await hear();
+    const follow = async (options) => {
+      const seen = [];
+      try {
+        for await (const { event, value } of gateway.events("s", options)) {
+          seen.push(value ?? event);
+        }
+      } catch (error) {
+        seen.push(error.code);
+      }
+      return seen;
+    };
+    say(await Promise.all([follow({ after: places[1] }), follow()]));
+    const ids = [];
+    for await (const { id } of gateway.events("s")) ids.push(id);
+    say(await Promise.all([follow({ after: ids.at(-1) }), follow({ after: ids.at(-2) })]));
+    say(await follow({ after: ids.at(-1) }));
+    """
+    async with running_script(tmp_path, script, url=served.server.url) as running:
+        assert await running.line() == ["1@5", "2@5"]
+        await queue.delete(StreamId("default", "s"))
+        async with open_writer("s", queue=queue, epoch=6) as again:
+            for text in ("new 1", "new 2", "new 3"):
+                await again.send_chunk(text)
+        running.tell("again")
+        assert await running.rest() == [
+            [["cursor"], ["new 1", "new 2", "new 3", "end"]],
+            [[], ["end"]],
+            [],
+        ]
