@@ -559,18 +559,27 @@ async def test_a_response_that_is_not_returned_gives_its_place_back(
     async def late(request: Request) -> Response:
         return kept[0]
 
+    @own.get("/live")
+    async def live(request: Request) -> Response:
+        return await streams.events(request, "ada/a")
+
     client = await start(own)
-    async with open_writer("ada/a", queue=queue) as writer:
+    async with AsyncExitStack() as stack:
+        writer = await stack.enter_async_context(open_writer("ada/a", queue=queue))
+        await stack.enter_async_context(aconnect_sse(client, "GET", "/live?wait=9"))
         await writer.send_chunk("x")
         await writer.flush()
         assert (await client.get("/kept")).status_code == 418
         gateway: Gateway = app.state.gateway
-        assert gateway.bounds.connections.held == 1
-        await eventually(lambda: not gateway.bounds.connections.held)
+        assert gateway.bounds.connections.held == 2
+        await eventually(lambda: gateway.bounds.connections.held == 1)
         await eventually(lambda: not gateway.bounds.shared.held)
         late_answer = (await client.get("/late")).text
         assert '"reason":"max_age"' in late_answer  # the client comes back
         assert not [task for task in asyncio.all_tasks() if "line" in task.get_name()]
+        hub = gateway._hubs.usable(StreamId("default", "ada/a"))
+        assert hub is not None
+        assert hub.clients == 1  # the other reader goes on
     await streams.aclose()
 
 

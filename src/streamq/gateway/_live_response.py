@@ -85,6 +85,7 @@ class LiveResponse(Response, abc.ABC):
         self._writer: asyncio.Task[None] | None = None
         self._stopped_for: str | None = None
         self._is_sending = False
+        self._is_over = False
         loop = asyncio.get_running_loop()
         self._unused = loop.call_later(_UNUSED_SECONDS, self._give_up)
 
@@ -124,7 +125,7 @@ class LiveResponse(Response, abc.ABC):
 
     @abc.abstractmethod
     def _leave(self) -> None:
-        """Give up what the response holds. Idempotent."""
+        """Give up what the response holds; called once when it is over."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -143,7 +144,7 @@ class LiveResponse(Response, abc.ABC):
         except _ClientGoneError as exc:
             _logger.debug("a client of %s is gone: %s", self._asked, exc)
         finally:
-            self._leave()
+            self._end()
         if self.background is not None:  # of an application's own route
             await self.background()
 
@@ -158,7 +159,12 @@ class LiveResponse(Response, abc.ABC):
     def _give_up(self) -> None:
         _logger.warning("a response with %s was made, and nobody has sent it", self._asked)
         self.stop("max_age")
-        self._leave()
+        self._end()
+
+    def _end(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._leave()
 
     async def _serve(self, receive: Receive, send: Send) -> None:
         """Write until the stream has ended, or :meth:`stop` is called.
