@@ -233,6 +233,25 @@ async def test_more_than_fit_into_ids_are_reported_and_not_left_out_in_silence(
     assert "POST" in error["message"]
 
 
+async def test_streams_that_are_gone_take_no_room_in_ids(
+    start: Serve, queue: WatchedQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that comes back brings places of streams that nobody needs any more."""
+    monkeypatch.setattr(_asked, "MOST_BY_GET", 4)
+    served = await start(prefix_seconds=0.05)
+    old, new = [f"a/{i}" for i in range(4)], ["b/0", "b/1"]
+    await write(queue, *old)
+    reader = Reader(served)
+    async with reader.get(address(prefixes=("b/", "a/"))) as source:
+        await reader.until_ended(reader.events(source), *old)
+    for name in old:
+        await queue.delete(StreamId("default", name))
+    await write(queue, *new)
+    async with reader.get(address(prefixes=("b/", "a/"))) as source:
+        await reader.until_ended(reader.events(source), *new)
+    assert not reader.errors
+
+
 async def test_ended_streams_make_room_for_others(
     start: Serve, queue: WatchedQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,6 +200,8 @@ class PrefixStreams:
         while self._waiting and len(self._opening) < _OPENING:
             name = next(iter(self._waiting))
             if token is not None and not token.admit(name, self._asked.most):
+                if self._listed is not None and self._unlisted:
+                    return  # there is more room when it is known what is not there any more
                 del self._waiting[name]
                 self._over[name] = EventPlace(0)
                 self._limit(
