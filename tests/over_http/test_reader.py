@@ -338,6 +338,25 @@ async def test_every_byte_may_be_the_last_of_a_connection(
                 assert await everything(f"http://{proxy.address}/events/s") == expected
 
 
+async def test_responses_that_end_at_once_are_not_asked_for_at_full_speed(
+    queue: WatchedQueue, serving: Serving
+) -> None:
+    """A proxy that cuts everything must not get a thousand requests a second of each reader."""
+    async with serving(max_age_seconds=0.001) as server, open_writer("s", queue=queue) as writer:
+        await writer.send_chunk("x")
+        await writer.flush()
+        async with open_reader(f"{server.url}/events/s", settings=SETTINGS) as reader:
+            await anext(reader)
+            begin = queue.count("read")
+            await reader.read_batch(max_wait=1.5)
+            assert queue.count("read") - begin < 30
+            await writer.send_chunk("y")
+            await writer.flush()
+            event = await anext(reader)
+            assert isinstance(event, Chunk)
+            assert event.value == "y"
+
+
 async def test_one_connection_pool_serves_many_readers(
     queue: WatchedQueue, serving: Serving
 ) -> None:

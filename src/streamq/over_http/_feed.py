@@ -59,13 +59,14 @@ class Feed:
         """Why the request was refused, or why the response ended."""
         self.is_gone = False
         """Whether the gateway has said that the stream was deleted, or has not appeared."""
-        self.was_open = False
-        """Whether the gateway has begun to answer."""
+        self.open_seconds = 0.0
+        """How long the response lasted from its first frame; counted when it has ended."""
         self._client = client
         self._url = url
         self._params = params
         self._stream = stream
         self._token: str | None = None
+        self._opened_at: float | None = None
         self._records: deque[Stored] = deque()
         self._size_bytes = 0
         self._changed = asyncio.Event()
@@ -158,6 +159,8 @@ class Feed:
         except StreamqError as exc:
             self.error = exc
         finally:
+            if self._opened_at is not None:
+                self.open_seconds = asyncio.get_running_loop().time() - self._opened_at
             self.is_ended = True
             self._changed.set()
 
@@ -181,7 +184,7 @@ class Feed:
                 self._is_current = True
                 self._changed.set()
             case "open":
-                self.was_open = True
+                self._opened_at = asyncio.get_running_loop().time()
                 seconds = found.get("heartbeat_seconds")
                 if isinstance(seconds, int | float) and seconds > 0:
                     self._heartbeat_seconds = float(seconds)

@@ -214,7 +214,7 @@ class GatewayQueue(ChunkQueue):
             left = until - asyncio.get_running_loop().time()
             if left <= 0 or feed.is_gone:  # the reader asks at once what has become of it
                 return found
-            if not feed.was_open:
+            if feed.open_seconds < _PAUSE_SECONDS:  # else this would go round at full speed
                 await asyncio.sleep(min(_PAUSE_SECONDS, left))
 
     def _feed(self, stream: StreamId, after: str) -> Feed:
