@@ -5,8 +5,6 @@ Design: docs/design/gateway.md.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from starlette.requests import Request
 
 from streamq._events import StreamId, user_stream
@@ -14,6 +12,9 @@ from streamq.access import Rights
 
 from ._error_responses import BadRequestError
 from ._places import EventPlace, NamedPlace
+
+MOST_WAIT_SECONDS = 300.0
+"""Longest wait for a stream to appear."""
 
 
 def tenant_of(request: Request, rights: Rights) -> str:
@@ -56,30 +57,47 @@ def start_place(request: Request) -> EventPlace | NamedPlace:
         return EventPlace(0)
     if given[0] != "from":
         return EventPlace.parse(given[0], query[given[0]])
-    match query["from"]:
+    return named_start(query["from"])
+
+
+def named_start(name: object) -> EventPlace | NamedPlace:
+    """Return the place that ``from`` names.
+
+    Raises:
+        BadRequestError: There is none of this name.
+    """
+    match name:
         case "beginning":
             return EventPlace(0)
-        case "last" | "tail" as name:
-            return name
+        case "last":
+            return "last"
+        case "tail":
+            return "tail"
         case other:
             raise BadRequestError(
-                f"from is {other[:40]!r}; it can be 'beginning', 'last' or 'tail'"
+                f"from is {str(other)[:40]!r}; it can be 'beginning', 'last' or 'tail'"
             )
 
 
-def attempts(value: object) -> Literal["all", "last"]:
-    """Return which attempts a request wants: all, or none that a stored reset has voided.
+def wait_seconds(request: Request) -> float | None:
+    """Return how long a stream may take to appear; ``None`` if it has to exist.
 
     Raises:
-        BadRequestError: It says something else.
+        BadRequestError: It is no number of seconds.
     """
-    match value:
-        case "all":
-            return "all"
-        case "last":
-            return "last"
-        case other:
-            raise BadRequestError(f"attempts is {str(other)[:40]!r}; it can be 'all' or 'last'")
+    wait = request.query_params.get("wait")
+    return None if wait is None else number("wait", wait, MOST_WAIT_SECONDS)
+
+
+def wants_last_attempt(value: object) -> bool:
+    """Return whether attempts that a stored reset has voided are left out.
+
+    Raises:
+        BadRequestError: The value is neither ``all`` nor ``last``.
+    """
+    if value not in ("all", "last"):
+        raise BadRequestError(f"attempts is {str(value)[:40]!r}; it can be 'all' or 'last'")
+    return value == "last"
 
 
 def number(name: str, text: str, most: float) -> float:

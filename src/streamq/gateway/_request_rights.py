@@ -185,16 +185,6 @@ class Search:
         self._request_rights = request_rights
         self._authorizer = authorizer
 
-    async def on(self, stream: StreamId) -> Rights:
-        """Return what the request may do with a stream that was found.
-
-        Raises:
-            HTTPException: As for :meth:`Authorizer.ask`, with its other errors.
-        """
-        if self._authorizer is None:
-            return self.rights
-        return await self._request_rights.on_found(stream)
-
     async def each(
         self, streams: Iterable[StreamId]
     ) -> AsyncGenerator[tuple[StreamId, Rights], None]:

@@ -14,11 +14,9 @@ from streamq.gateway._authority import visible_stream
 from streamq.gateway._error_responses import HEADERS
 from streamq.gateway._loops import gateway_of
 from streamq.gateway._opening import CLIENT_GONE, ClientGoneError, follow_unless_gone
-from streamq.gateway._parameters import attempts, number, start_place
+from streamq.gateway._parameters import start_place, wait_seconds, wants_last_attempt
 from streamq.gateway._places import EventPlace
 from streamq.gateway._sse import EventStream
-
-_MAX_WAIT_SECONDS = 300.0
 
 
 async def send_events(request: Request, asked: StreamId, rights: Rights) -> Response:
@@ -26,15 +24,14 @@ async def send_events(request: Request, asked: StreamId, rights: Rights) -> Resp
     gateway = gateway_of(request)
     stream = visible_stream(rights, Action.READ, asked)
     after = start_place(request)
-    wait = request.query_params.get("wait")
-    wait_seconds = 0.0 if wait is None else number("wait", wait, _MAX_WAIT_SECONDS)
+    wait = wait_seconds(request)
     client = gateway.client_of(request.scope, rights)
     follow = gateway.follow(
         stream,
         after,
         may_be_missing=wait is not None,
         client=client,
-        last_attempt=attempts(request.query_params.get("attempts", "all")) == "last",
+        last_attempt=wants_last_attempt(request.query_params.get("attempts", "all")),
     )
     try:
         follower = await follow_unless_gone(gateway, request.receive, follow)
@@ -48,6 +45,6 @@ async def send_events(request: Request, asked: StreamId, rights: Rights) -> Resp
         follower,
         asked=asked,
         opening=opening,
-        wait_seconds=wait_seconds,
+        wait_seconds=wait or 0.0,
         rights=rights,
     )

@@ -23,7 +23,7 @@ from streamq.gateway._frames import to_json
 from streamq.gateway._gateway import Gateway
 from streamq.gateway._loops import gateway_of
 from streamq.gateway._opening import CLIENT_GONE, ClientGoneError, unless_gone
-from streamq.gateway._parameters import number, tenant_of
+from streamq.gateway._parameters import number, tenant_of, wait_seconds
 from streamq.gateway._record_frames import encode_records
 from streamq.gateway._record_reads import PAGE_BYTES, PAGE_RECORDS
 from streamq.gateway._record_stream import RecordStream
@@ -33,7 +33,6 @@ from streamq.opening._requirements import check_capabilities
 
 from ._seconds import seconds
 
-_MAX_WAIT_SECONDS = 300.0
 _MAX_RECORDS = 1_000
 _MAX_BYTES = 262_144
 _MAX_LAST = 4_096
@@ -91,8 +90,7 @@ async def _followed(
     after: str,
     rights: Rights,
 ) -> Response:
-    wait = request.query_params.get("wait")
-    wait_seconds = 0.0 if wait is None else number("wait", wait, _MAX_WAIT_SECONDS)
+    wait = wait_seconds(request)
     follow = gateway.records.follow(
         stream,
         after,
@@ -103,7 +101,7 @@ async def _followed(
         follower = await unless_gone(gateway, request.receive, follow, gateway.records.leave)
     except ClientGoneError:
         return Response(status_code=CLIENT_GONE)
-    return RecordStream(gateway, follower, asked=asked, wait_seconds=wait_seconds, rights=rights)
+    return RecordStream(gateway, follower, asked=asked, wait_seconds=wait or 0.0, rights=rights)
 
 
 async def _page(

@@ -14,7 +14,12 @@ from starlette.requests import Request
 
 from streamq._events import STREAM_NAME_BYTES
 from streamq.gateway._error_responses import BadRequestError
-from streamq.gateway._parameters import attempts, number
+from streamq.gateway._parameters import (
+    MOST_WAIT_SECONDS,
+    named_start,
+    wait_seconds,
+    wants_last_attempt,
+)
 from streamq.gateway._places import EventPlace, NamedPlace
 
 from ._places_token import KnownPlaces, NamedPlaces, PlacesToken
@@ -26,7 +31,6 @@ MOST_BY_POST = 1_000
 """Most streams that are followed at once on another connection."""
 
 _MOST_PREFIXES = 16
-_MOST_WAIT_SECONDS = 300.0
 _MOST_BODY_BYTES = 1_048_576
 _FIELDS = ("streams", "prefixes", "from", "wait", "after", "attempts")
 
@@ -95,13 +99,12 @@ def asked_by_address(request: Request, among: Among | None = None) -> Asked:
         raise BadRequestError(f"{' and '.join(given)} exclude each other; give one of them")
     elif given:
         token = PlacesToken.parse(given[0], query[given[0]])
-    wait = query.get("wait")
     asked = Asked(
         names=_unique("stream", among.names if among else query.getlist("stream")),
         prefixes=_unique("prefix", among.prefixes if among else query.getlist("prefix")),
-        start=_start(query.get("from", "beginning")),
-        wait_seconds=None if wait is None else number("wait", wait, _MOST_WAIT_SECONDS),
-        last_attempt=attempts(query.get("attempts", "all")) == "last",
+        start=named_start(query.get("from", "beginning")),
+        wait_seconds=wait_seconds(request),
+        last_attempt=wants_last_attempt(query.get("attempts", "all")),
         places=token,
         comes_back=bool(header or given),
         token=token,
@@ -141,9 +144,9 @@ async def asked_by_body(request: Request, among: Among | None = None) -> Asked:
     asked = Asked(
         names=_unique("streams", among.names if among else _texts(body, "streams")),
         prefixes=_unique("prefixes", among.prefixes if among else _texts(body, "prefixes")),
-        start=_start(body.get("from", "beginning")),
+        start=named_start(body.get("from", "beginning")),
         wait_seconds=_wait(body.get("wait")),
-        last_attempt=attempts(body.get("attempts", "all")) == "last",
+        last_attempt=wants_last_attempt(body.get("attempts", "all")),
         places=NamedPlaces(places),
         comes_back=bool(places),
         token=None,
@@ -190,24 +193,12 @@ def _unique(field: str, names: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
-def _start(name: object) -> EventPlace | NamedPlace:
-    match name:
-        case "beginning":
-            return EventPlace(0)
-        case "last" | "tail":
-            return "last" if name == "last" else "tail"
-        case _:
-            raise BadRequestError(
-                f"from is {str(name)[:40]!r}; it can be 'beginning', 'last' or 'tail'"
-            )
-
-
 def _wait(value: object) -> float | None:
     if value is None:
         return None
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= float(str(value)) <= _MOST_WAIT_SECONDS:
-        raise BadRequestError(f"wait is {str(value)[:40]!r}; it can be 0 to {_MOST_WAIT_SECONDS:g}")
+    if not is_number or not 0 <= float(str(value)) <= MOST_WAIT_SECONDS:
+        raise BadRequestError(f"wait is {str(value)[:40]!r}; it can be 0 to {MOST_WAIT_SECONDS:g}")
     return float(str(value))
 
 
