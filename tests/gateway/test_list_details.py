@@ -12,7 +12,14 @@ from typing import Any
 import httpx
 import pytest
 
-from streamq import ConfigurationError, CorruptRecordError, StreamId, load_settings, open_writer
+from streamq import (
+    BackendUnavailableError,
+    ConfigurationError,
+    CorruptRecordError,
+    StreamId,
+    load_settings,
+    open_writer,
+)
 from streamq.access import Permission, mint_token, new_secret, permit
 from streamq.driver import ChunkQueue, QueueOptions, StreamInfo
 from streamq.gateway import create_app, serve
@@ -30,10 +37,13 @@ class DescribedQueue(WatchedQueue):
         super().__init__(inner)
         self.described = 0
         self.damaged = ""
+        self.silent = ""
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
         if stream.name == self.damaged:
             raise CorruptRecordError("damaged")
+        if stream.name == self.silent:
+            raise BackendUnavailableError("no answer")
         self.described += 1
         return await super().describe(stream, last=last)
 
@@ -134,6 +144,18 @@ async def test_a_stream_that_cannot_be_read_hides_no_other(
     queue.damaged = "bad"
     assert (await details(served, "good"))["state"] == "END"
     assert (await details(served, "bad"))["state"] is None
+
+
+async def test_what_an_outage_hides_is_asked_for_again(start: Serve, queue: DescribedQueue) -> None:
+    """A second without the backend must not hide for a minute how the streams stand."""
+    async with open_writer("a", queue=queue) as writer:
+        await writer.send_chunk("x")
+    served = await start()
+    queue.silent = "a"
+    answer = (await served.get("/streams?details=true")).json()
+    assert (answer["streams"][0]["state"], answer["details_are_complete"]) == (None, False)
+    queue.silent = ""
+    assert (await details(served, "a"))["state"] == "END"
 
 
 async def test_details_are_either_wanted_or_not(start: Serve) -> None:

@@ -134,6 +134,8 @@ class StreamsDetails:
             return
         except StreamqError as exc:  # one stream that cannot be read hides no other
             _logger.debug("details of stream %s are not known: %s", info.stream, exc)
+            if exc.retryable:
+                return  # the next answer tries again
         self._kept[info.stream] = _Kept(details, info, time.monotonic())
 
 
