@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from streamq import StreamId, open_writer
 from streamq.writing._writer import StreamWriter
 
 from .cutting import cutting
-from .scripts import running_script, said
+from .scripts import answering, running_script, said
 from .served import Serve, WatchedQueue, eventually
 
 COLLECT = """
@@ -157,6 +159,76 @@ async def test_streams_of_a_prefix_are_found_and_resumed(
         ]
         running.tell("enough")
         assert (await running.rest())[-1] == "AbortError"
+
+
+async def test_a_stream_of_a_prefix_that_is_removed_stays_so_until_it_is_added(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """The prefix would find it again with each connection, and play it from its beginning."""
+    served = await start()
+    writers = {name: await open_writer(name, queue=queue) for name in ("p/a", "p/b", "c")}
+    script = """
+    const events = new Gateway(given.url).events([], { prefixes: ["p/"] });
+    let isRemoved = false;
+    for await (const { event, stream, value } of events) {
+      if (event === "chunk") say(stream, value);
+      if (value === "remove" && !isRemoved) {
+        isRemoved = true;
+        events.remove("p/a"); events.add("c");
+      }
+      if (value === "add") events.add("p/a");
+      if (value === "leave") break;
+    }
+    """
+
+    async def send(name: str, text: str) -> None:
+        await writers[name].send_chunk(text)
+        await writers[name].flush()
+
+    await send("p/a", "1")
+    await send("p/b", "2")
+    async with running_script(tmp_path, script, url=served.server.url) as running:
+        assert sorted([await running.line(), await running.line()]) == [["p/a", "1"], ["p/b", "2"]]
+        await send("p/a", "remove")
+        assert await running.line() == ["p/a", "remove"]
+        await send("c", "3")  # which comes by a new connection
+        assert await running.line() == ["c", "3"]
+        await send("p/a", "4")
+        await send("p/b", "add")
+        assert await running.line() == ["p/b", "add"]
+        for text in ("1", "remove", "4"):
+            assert await running.line() == ["p/a", text]
+        await send("p/b", "leave")
+        assert await running.rest() == [["p/b", "leave"]]
+    for writer in writers.values():
+        await writer.aclose()
+
+
+async def test_changes_that_follow_each_other_leave_a_connection_its_time(tmp_path: Path) -> None:
+    """A page that adds a stream every moment would otherwise end each connection before its data."""
+    requests: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    def answer(_request: str) -> tuple[bytes, bool]:
+        requests.append(loop.time())
+        return b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n:\n", False
+
+    script = """
+    const events = new Gateway(given.url).events(["first"]);
+    const ended = events.next();
+    for (let i = 0; i < 100; i++) {
+      events.add(`stream-${i}`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    say(events.connections);
+    await events.return();
+    say((await ended).done);
+    """
+    async with answering(answer) as url:
+        [connections, is_done] = await said(tmp_path, script, url=url)
+    assert connections > 1
+    assert min(b - a for a, b in itertools.pairwise(requests[1:])) > 0.2
+    assert is_done is True
 
 
 async def test_an_error_of_one_stream_leaves_the_others(

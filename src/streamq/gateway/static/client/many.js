@@ -5,6 +5,8 @@ import { offsetOf, readFrames } from "./reading.js";
 
 const MOST_WAIT_SECONDS = 300;
 const TOGETHER_MS = 5; // changes that come together cause one reconnect
+const SETTLED_MS = 250; // that a connection lasts at least before another change ends it
+const CONNECTING_MS = 2_000; // that it has for its first byte
 
 // Iterates over the events of all streams. Each event has `stream`; each stream has its own place,
 // ending and errors. Streams can be added and removed while it runs.
@@ -15,10 +17,12 @@ export class Subscription {
   #places = new Map(); // of each stream that goes on: its place, "" at its beginning
   #ended = new Map(); // of each stream of a prefix that has ended: its last place
   #added = new Map(); // what the next connection reads as well
+  #removed = new Set(); // streams of a prefix that are read no more; the gateway sends them
   #connections = 0;
   #own = new AbortController();
   #restart = new AbortController();
   #changing = null;
+  #busyUntil = 0; // a connection that a change has made is left alone
   #until;
   #events;
 
@@ -76,8 +80,14 @@ export class Subscription {
 
   // Reads a stream no more.
   remove(name) {
-    const isAdded = this.#added.delete(name);
-    if (this.#places.delete(name) || isAdded) this.#change();
+    const isAdded = this.#added.delete(name), place = this.#places.get(name);
+    const isRead = this.#places.delete(name);
+    if (this.#isOfPrefix(name)) {
+      this.#removed.add(name);
+      if (isRead) this.#ended.set(name, place);
+    } else if (isRead || isAdded) {
+      this.#change();
+    }
   }
 
   get #isDone() {
@@ -85,15 +95,34 @@ export class Subscription {
   }
 
   #change() {
-    this.#changing ??= setTimeout(() => {
+    this.#changing ??= setTimeout(() => this.#reconnect(), TOGETHER_MS);
+  }
+
+  // Makes a connection for what has changed. Changes that come one after the other would otherwise
+  // end each connection before it has brought anything.
+  #reconnect() {
+    const left = this.#isDone ? 0 : this.#busyUntil - performance.now();
+    this.#changing = left > 0 ? setTimeout(() => this.#reconnect(), left) : null;
+    if (this.#changing) return;
+    this.#busyUntil = performance.now() + CONNECTING_MS;
+    this.#restart.abort();
+  }
+
+  #connected(now) {
+    const time = performance.now();
+    if (this.#busyUntil > time) this.#busyUntil = now.state === "open" ? time + SETTLED_MS : 0;
+    if (this.#changing) {
+      clearTimeout(this.#changing);
       this.#changing = null;
-      this.#restart.abort();
-    }, TOGETHER_MS);
+      this.#change();
+    }
+    this.#options.onConnection?.(now);
   }
 
   async *#read() {
     const restarts = () => (this.#restart = new AbortController()).signal;
-    const options = { ...this.#options, signal: this.#own.signal, restarts };
+    const onConnection = (now) => this.#connected(now);
+    const options = { ...this.#options, signal: this.#own.signal, restarts, onConnection };
     try {
       for await (const { event } of readFrames(this.#http, () => this.#request(), options)) {
         if (!event || !this.#isWanted(event)) continue;
@@ -112,7 +141,11 @@ export class Subscription {
   #request() {
     if (this.#isDone) return null;
     this.#connections++;
-    for (const [name, place] of this.#added) this.#places.set(name, place);
+    for (const [name, place] of this.#added) {
+      this.#places.set(name, place);
+      this.#ended.delete(name);
+      this.#removed.delete(name);
+    }
     this.#added.clear();
     const { from, wait } = this.#options;
     const left = Math.max(Math.ceil((this.#until - performance.now()) / 1000), 0);
@@ -132,6 +165,7 @@ export class Subscription {
   #isWanted(event) {
     const { stream, place } = event;
     if (stream === undefined) return event.event === "error"; // of a prefix
+    if (this.#removed.has(stream)) return false;
     if (!this.#places.has(stream)) {
       if (!this.#isOfPrefix(stream)) return false;
       const beganAgain = event.state === "OPEN" || event.event === "error";

@@ -163,7 +163,11 @@ class Reader {
   }
 
   hear(now) {
-    this.#options.onConnection?.(now);
+    try {
+      this.#options.onConnection?.(now);
+    } catch (problem) { // of this reader only
+      this.fail(problem);
+    }
   }
 
   fail(problem) {
