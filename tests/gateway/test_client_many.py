@@ -205,7 +205,7 @@ async def test_a_stream_of_a_prefix_that_is_removed_stays_so_until_it_is_added(
 
 
 async def test_changes_that_follow_each_other_leave_a_connection_its_time(tmp_path: Path) -> None:
-    """A page that adds a stream every moment would otherwise end each connection before its data."""
+    """A page that adds a stream every moment would otherwise read nothing."""
     requests: list[float] = []
     loop = asyncio.get_running_loop()
 

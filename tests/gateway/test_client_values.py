@@ -219,7 +219,8 @@ async def test_a_view_that_is_left_and_taken_up_at_once_repeats_nothing(tmp_path
       for (let i = Number(after ?? 0); i < 5; i++) {{
         await null;
         signal.throwIfAborted();
-        yield {{ event: "chunk", id: String(i + 1), offset: i + 1, attempt: 1, value: String(i + 1) }};
+        const id = String(i + 1);
+        yield {{ event: "chunk", id, offset: i + 1, attempt: 1, value: id }};
       }}
       yield {{ event: "end", id: "6", offset: 6, attempt: 1, state: "END" }};
     }}
