@@ -22,6 +22,7 @@ from .served import WatchedQueue
 
 LONG_CHUNKS = 100_000
 MANY = 500
+_PATIENCE = 60.0
 _SHOWS_END = "document.querySelector('#state.END')"
 _NOT_WRITTEN = "[...document.querySelectorAll('#list .word')].every(each => each.textContent)"
 
@@ -131,9 +132,9 @@ class Stage:
         await browser.look(width, height)
         await browser.call("Page.navigate", url=f"{self.urls[scene.gateway]}/{stream}")
         if scene.does:
-            await browser.until(scene.after)
+            await browser.until(scene.after, seconds=_PATIENCE)
             await browser.value(scene.does)
-        await browser.until(scene.until)
+        await browser.until(scene.until, seconds=_PATIENCE)
 
 
 @asynccontextmanager

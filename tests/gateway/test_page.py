@@ -166,6 +166,7 @@ async def test_the_page_shows_every_value_and_throws_nothing(
         await writer.send_chunk((Encoding.TEXT, b"last"))
     served = await start()
     await browser.open(f"{served.server.url}/")
+    await browser.until("document.querySelector('.chip')")  # the page has begun
     await browser.value(_WATCH % "'s'", waits=True)
     await browser.until("document.querySelector('#state.badge.END')")
     shown = [text for _, text in await browser.value(_PARTS)]
@@ -211,6 +212,7 @@ async def test_an_event_that_the_page_cannot_read_hides_no_other(
         f" ? Promise.resolve(new Response({json.dumps(frames)},"
         " {headers: {'Content-Type': 'text/event-stream'}})) : real(url, ...rest)"
     )
+    await browser.until("document.querySelector('.chip')")  # the page has begun
     await browser.value(_WATCH % "'s'", waits=True)
     await browser.until("document.getElementById('output').textContent.endsWith('good')")
     assert "cannot be shown" in (await browser.text("#output") or "")
@@ -272,6 +274,7 @@ async def test_hostile_values_are_shown_and_do_nothing(
 
     await browser.open(f"{served.server.url}/")
     await browser.until(f"document.querySelectorAll('#list button').length >= {len(names)}")
+    await browser.until("document.querySelector('.chip')")  # the page has begun
     await browser.value(_WATCH % "'s'", waits=True)
     await browser.until("document.querySelector('#state.badge.END')")
     text = await browser.text("#output") or ""

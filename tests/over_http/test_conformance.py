@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from tests.drivers.test_sqlite_conformance import SqliteHarness
 
-from streamq.testing import DriverSuite
+from streamq.testing import DriverSuite, FaultProxy
 
 from .through_gateway import ThroughGatewayDriver, ThroughGatewaySettings, gateway_in_thread
 
@@ -27,11 +29,34 @@ class ThroughGatewayHarness(SqliteHarness):
         await self._stack.aclose()
 
     async def _serve(self) -> None:
-        self.gateway = await self._stack.enter_async_context(gateway_in_thread(self.path))
+        gateway = await self._stack.enter_async_context(gateway_in_thread(self.path))
+        host, port = gateway.url.removeprefix("http://").split(":")
+        self.proxy = await self._stack.enter_async_context(FaultProxy(host, int(port)))
 
     def settings(self) -> ThroughGatewaySettings:  # type: ignore[override]
-        """Return settings that lead to both."""
-        return ThroughGatewaySettings(path=self.path, url=self.gateway.url)
+        """Return settings that lead to the file, and through a proxy to the gateway."""
+        return ThroughGatewaySettings(path=self.path, url=f"http://{self.proxy.address}")
+
+    async def break_connections(self) -> None:
+        """Cut those to the gateway."""
+        self.proxy.cut()
+
+    @asynccontextmanager
+    async def slow(self, seconds: float) -> AsyncIterator[None]:
+        """Delay what the gateway answers."""
+        self.proxy.delay_seconds = seconds / 2
+        try:
+            yield
+        finally:
+            self.proxy.delay_seconds = 0.0
+
+    def unreachable(self) -> ThroughGatewaySettings:
+        """Return settings with a port that nobody listens on."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            return ThroughGatewaySettings(
+                path=self.path, url=f"http://127.0.0.1:{free.getsockname()[1]}"
+            )
 
     async def restart(self) -> None:
         """Go on with a copy of the files, and another gateway."""

@@ -115,7 +115,8 @@ class ThroughGatewayDriver(Driver[ThroughGatewaySettings]):
         async with AsyncExitStack() as stack:
             writing = await SqliteDriver.open(options, SqliteSettings(path=settings.path))
             stack.push_async_callback(writing.aclose)
-            reading = await connect(GatewayAddress.parse(settings.url + "/t/x"), None)
+            with _named(None):
+                reading = await connect(GatewayAddress.parse(settings.url + "/t/x"), None)
             stack.pop_all()
         return ThroughGatewayQueue(writing, reading)
 

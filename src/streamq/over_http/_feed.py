@@ -78,7 +78,8 @@ class Feed:
         """Return the next records, waiting for the first one.
 
         While the gateway sends what was stored when it was asked, as many are waited for as the
-        limits allow: then fewer are all that there were.
+        limits allow: then fewer are all that there were. The caller bounds the time until the
+        gateway answers at all.
 
         Returns:
             No record at a moment of the event loop's clock, or if nothing more arrives.
@@ -89,10 +90,14 @@ class Feed:
         self._wanted_bytes = max_bytes
         self._room.set()
         try:
-            while not self._has(max_records, max_bytes) and (left := until - clock()) > 0:
+            while not self._has(max_records, max_bytes):
+                left = until - clock()
+                if left <= 0 and (self._records or self._is_current):
+                    break
                 self._changed.clear()
                 try:
-                    async with asyncio.timeout(left):
+                    # Without an answer yet, nobody knows whether there are records.
+                    async with asyncio.timeout(left if left > 0 else None):
                         await self._changed.wait()
                 except TimeoutError:
                     pass
