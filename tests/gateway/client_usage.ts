@@ -95,8 +95,6 @@ gateway.events("name", { after: "3@4", from: "tail" });
 gateway.events("name", { from: "end" });
 // @ts-expect-error: a view cannot be changed
 gateway.view("name").current.text = "";
-// @ts-expect-error: a chunk of a story has no place of its own
-gateway.story("name").then(({ chunks }) => chunks[0]?.id);
 // @ts-expect-error: a token is text
 new Gateway("https://streams.example.org", { token: () => 7 });
 // @ts-expect-error: the last value is none

@@ -203,7 +203,7 @@ export interface Story<Value = unknown> {
   text: string;
   /** The value of each chunk; undefined for what could not be decoded. */
   values: (Value | Uint8Array | undefined)[];
-  chunks: Omit<ChunkEvent<Value>, "id">[];
+  chunks: ChunkEvent<Value>[];
   gaps: Omit<GapEvent, "id">[];
 }
 
