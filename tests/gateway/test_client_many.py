@@ -204,6 +204,24 @@ async def test_a_stream_of_a_prefix_that_is_removed_stays_so_until_it_is_added(
         await writer.aclose()
 
 
+async def test_a_stream_that_begins_again_under_its_name_comes_whole(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """A place of the deleted stream must not hide the beginning of the new one."""
+    served = await start(retry_seconds=0.01)
+    script = """
+    const options = { prefixes: ["p/"], after: { "p/s": "3@77" } };
+    for await (const { event, state, value, offset } of new Gateway(given.url).events([], options)) {
+      say(event === "stream" ? state : value ?? event, offset ?? null);
+      if (event === "end" || event === "error") break;
+    }
+    """
+    async with running_script(tmp_path, script, url=served.server.url) as running:
+        await eventually(lambda: served.gateway.statistics().connections == 1)
+        await fill(queue, "p/s", 1)
+        assert await running.rest() == [["OPEN", None], ["0 ", 1], ["end", 2]]
+
+
 async def test_changes_that_follow_each_other_leave_a_connection_its_time(tmp_path: Path) -> None:
     """A page that adds a stream every moment would otherwise read nothing."""
     requests: list[float] = []

@@ -124,7 +124,8 @@ async def test_a_long_stream_drops_its_beginning_and_says_so(
         f"{module} window.root = document.createElement('div'); window.out = new Output(root);"
         " for (let i = 0; i < 300; i++) { out.text('\\x07'.repeat(1000)); out.trim(); }"
         " window.signs = root.querySelectorAll('span').length;"
-        " for (let i = 0; i < 300; i++) { out.text('\\x1b[31ma\\x1b[32mb'.repeat(500)); out.trim(); }"
+        " const colours = '\\x1b[31ma\\x1b[32mb'.repeat(500);"
+        " for (let i = 0; i < 300; i++) { out.text(colours); out.trim(); }"
         " window.spans = root.querySelectorAll('span').length; })",
         waits=True,
     )

@@ -177,6 +177,8 @@ export class Subscription {
       if (!event.retryable) this.#places.delete(stream);
       return true;
     }
+    // It began after the connection did: a place that we have is of a former stream of that name.
+    if (event.is_new && !offsetOf(place)) this.#places.set(stream, "");
     const had = this.#places.get(stream);
     if (event.state === "ENDED") this.#end(stream, place);
     if (event.event !== "stream") {
