@@ -414,6 +414,38 @@ async def test_a_slow_reader_of_a_shared_connection_delays_no_other(
         assert await running.rest() == [[5_000, True]]
 
 
+async def test_what_waits_for_a_slow_reader_has_a_bound_in_characters(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """A thousand chunks of a megabyte would fill a tab before the first of them is shown."""
+    served = await start()
+    async with open_writer("large", queue=queue) as writer:
+        for number in range(12):
+            await writer.send_chunk(f"{number} ".ljust(1_000_000, "x"))
+    await fill(queue, "quick", 3_000)
+    script = """
+    const gateway = new Gateway(given.url, { share: true });
+    let connections = 0;
+    const onConnection = ({ state }) => { if (state === "open") connections++; };
+    const slow = (async () => {
+      const numbers = [];
+      for await (const { event, value } of gateway.events("large", { onConnection })) {
+        if (event === "end") return numbers;
+        numbers.push(parseInt(value));
+        if (numbers.length === 1) await hear();
+      }
+    })();
+    for await (const { event } of gateway.events("quick")) ;
+    const before = connections;
+    say("quick");
+    say(await slow, connections > before);
+    """
+    async with running_script(tmp_path, script, url=served.server.url) as running:
+        assert await running.line() == "quick"
+        running.tell("go on")
+        assert await running.rest() == [[list(range(12)), True]]
+
+
 async def test_a_reader_that_comes_back_late_does_not_mix_two_streams(
     start: Serve, queue: WatchedQueue, tmp_path: Path
 ) -> None:

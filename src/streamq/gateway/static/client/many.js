@@ -5,6 +5,7 @@ import { offsetOf, readFrames } from "./reading.js";
 
 const MOST_WAIT_SECONDS = 300;
 const TOGETHER_MS = 5; // changes that come together cause one reconnect
+export const SIZE = Symbol("characters of an event");
 const SETTLED_MS = 250; // that a connection lasts at least before another change ends it
 const CONNECTING_MS = 2_000; // that it has for its first byte
 
@@ -124,8 +125,9 @@ export class Subscription {
     const onConnection = (now) => this.#connected(now);
     const options = { ...this.#options, signal: this.#own.signal, restarts, onConnection };
     try {
-      for await (const { event } of readFrames(this.#http, () => this.#request(), options)) {
+      for await (const { event, data } of readFrames(this.#http, () => this.#request(), options)) {
         if (!event || !this.#isWanted(event)) continue;
+        Object.defineProperty(event, SIZE, { value: data.length });
         yield event;
         if (this.#isDone) return;
       }

@@ -2,10 +2,11 @@
 // Design: docs/design/javascript-client.md.
 
 import { GatewayError } from "./errors.js";
-import { Subscription } from "./many.js";
+import { SIZE, Subscription } from "./many.js";
 import { offsetOf, readOne } from "./reading.js";
 
 const MOST_EVENTS = 1000; // that wait for a slow reader
+const MOST_CHARACTERS = 2 ** 22; // of these events together; one alone may have more
 const WAIT_SECONDS = 300;
 const ALONE = new Error("this stream needs a connection of its own");
 
@@ -124,6 +125,7 @@ class Reader {
   #name;
   #options;
   #events = [];
+  #characters = 0;
   #problem = null;
   #wake = null;
   #timer = null;
@@ -152,7 +154,9 @@ class Reader {
       if (this.isOver) return null;
       await new Promise((resolve) => { this.#wake = resolve; });
     }
-    return this.#events.shift();
+    const event = this.#events.shift();
+    this.#characters -= event[SIZE];
+    return event;
   }
 
   take(event) {
@@ -234,7 +238,8 @@ class Reader {
       else if (event.event === "end") this.#finish();
       return;
     }
-    if (this.#events.length >= MOST_EVENTS) {
+    const characters = this.#characters + event[SIZE];
+    if (this.#events.length >= MOST_EVENTS || characters > MOST_CHARACTERS && !this.isEmpty) {
       this.isBehind = true;
       return;
     }
@@ -243,6 +248,7 @@ class Reader {
     this.place = event.id;
     this.isOver = event.event === "end";
     this.#events.push(event);
+    this.#characters = characters;
     this.#wake?.();
   }
 }
