@@ -211,7 +211,8 @@ async def test_a_stream_that_begins_again_under_its_name_comes_whole(
     served = await start(retry_seconds=0.01)
     script = """
     const options = { prefixes: ["p/"], after: { "p/s": "3@77" } };
-    for await (const { event, state, value, offset } of new Gateway(given.url).events([], options)) {
+    const events = new Gateway(given.url).events([], options);
+    for await (const { event, state, value, offset } of events) {
       say(event === "stream" ? state : value ?? event, offset ?? null);
       if (event === "end" || event === "error") break;
     }
