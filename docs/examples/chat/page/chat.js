@@ -98,10 +98,14 @@ on("login", "submit", async ({ submitter }) => {
   sessionStorage.who = `${login.name}, ${login.company}`;
   await enter();
 });
-on("ask", "submit", async ({ target }) => {
-  const question = target.question.value;
-  target.reset();
-  add(await ask("POST", "/messages", { question }));
+on("ask", "submit", async ({ target, submitter }) => {
+  submitter.disabled = true; // until it is sent; the question stays if that fails
+  try {
+    add(await ask("POST", "/messages", { question: target.question.value }));
+    target.reset();
+  } finally {
+    submitter.disabled = false;
+  }
 });
 on("leave", "click", async () => leave());
 enter().catch(show);
