@@ -415,6 +415,46 @@ async def test_a_slow_reader_of_a_shared_connection_delays_no_other(
         assert await running.rest() == [[5_000, True]]
 
 
+async def test_a_shared_connection_waits_for_streams_however_old_it_is(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """A page that was open for an hour asked ten times a second for a stream that had to begin."""
+    served = await start()
+    first = await open_writer("first", queue=queue)
+    await first.send_chunk("x")
+    await first.flush()
+    script = """
+    const now = performance.now.bind(performance);
+    let later = 0, connections = 0;
+    performance.now = () => now() + later;
+    const gateway = new Gateway(given.url, { share: true });
+    const onConnection = ({ state }) => { if (state === "open") connections++; };
+    const read = async (name) => {
+      for await (const { event, value } of gateway.events(name, { wait: 60, onConnection })) {
+        if (event === "chunk") say(name, value);
+      }
+    };
+    const reading = read("first");
+    await hear();
+    later = 3_600_000;
+    const waiting = read("late");
+    await hear();
+    await waiting;
+    await reading;
+    say(connections);
+    """
+    async with running_script(tmp_path, script, url=served.server.url) as running:
+        assert await running.line() == ["first", "x"]
+        running.tell(1)
+        await asyncio.sleep(1)  # in which it asked ten times
+        await fill(queue, "late", 1)
+        running.tell(1)
+        assert await running.line() == ["late", "0 "]
+        await first.finish()
+        await first.aclose()
+        assert (await running.rest())[-1] <= 4
+
+
 async def test_what_waits_for_a_slow_reader_has_a_bound_in_characters(
     start: Serve, queue: WatchedQueue, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ import { offsetOf, readOne } from "./reading.js";
 
 const MOST_EVENTS = 1000; // that wait for a slow reader
 const MOST_CHARACTERS = 2 ** 22; // of these events together; one alone may have more
-const WAIT_SECONDS = 300;
+const WAIT_SECONDS = Infinity; // of the connection; each reader knows how long it waits itself
 const ALONE = new Error("this stream needs a connection of its own");
 
 // The readers of one gateway that begin at the same kind of place.
