@@ -69,7 +69,7 @@ format: $(READY) ## Put the sources into the house style.
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-bench: $(READY) ## Measure latency and throughput beside a bare client (BENCH=access, cancel, cost, gateway_load, kafka, many_streams, postgres, reading_over_http, revocation, s3sns, sqs).
+bench: $(READY) ## Measure latency and throughput beside a bare client (BENCH=a2a, access, cancel, cost, gateway_load, kafka, many_streams, postgres, reading_over_http, revocation, s3sns, sqs).
 	@$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
 
 chaos: $(READY) ## Break everything for CHAOS_SECONDS=120, by CHAOS_SEED=7, and count what is lost (CHAOS_BACKEND=redis, sqlite, postgres).
@@ -105,14 +105,17 @@ $(LOWEST)/.ready: $(READY) constraints-lowest.txt
 	@touch $@
 
 LOCK = $(BIN)/uv pip compile --quiet --universal --upgrade --no-annotate --no-emit-index-url --no-header \
-	--python-version 3.11 --all-extras $(addprefix --no-emit-package ,$(OURS)) \
+	--python-version 3.11 $(addprefix --no-emit-package ,$(OURS)) \
 	pyproject.toml plugins/*/pyproject.toml
+# The SDK of A2A needs newer packages than everything else, which is tried with the oldest without it.
+OLDEST = $(addprefix --extra ,$(filter-out a2a,$(shell sed -n \
+	'/^.project.optional-dependencies/,/^$$/s/^\([a-z0-9-]*\) = .*/\1/p' pyproject.toml plugins/*/pyproject.toml | sort -u)))
 
 lock: $(READY) ## Renew constraints.txt with the newest versions that fit, constraints-lowest.txt with the oldest.
-	@$(LOCK) --group dev -o constraints.txt
+	@$(LOCK) --all-extras --group dev -o constraints.txt
 	@$(BIN)/uv --version | sed -E 's/^uv ([0-9.]+).*/uv==\1/' >> constraints.txt
 	@grep -E '^($(TOOLS))==' constraints.txt | grep -v -E '^(temporal|valkey)' > constraints-tools.tmp
-	@$(LOCK) --group test --resolution lowest-direct -c constraints-tools.tmp -o constraints-lowest.txt
+	@$(LOCK) $(OLDEST) --group test --resolution lowest-direct -c constraints-tools.tmp -o constraints-lowest.txt
 	@rm constraints-tools.tmp
 
 clean: ## Remove everything that the other commands made.

@@ -6,6 +6,7 @@ python docs/generate.py --check    # exit code 1 if one is out of date
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
@@ -13,8 +14,22 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from streamq import Settings, installed_drivers, load_driver
+from streamq import (
+    Chunk,
+    Encoding,
+    Event,
+    Reset,
+    Seal,
+    SealState,
+    Settings,
+    installed_drivers,
+    load_driver,
+)
+from streamq.a2a import AgentValue, ArtifactNote, FileContent, FileReference, StatusNote
+from streamq.a2a._entries import State, Told, state_of, status_json
+from streamq.a2a.worker._merge import Merge
 from streamq.cli.plugin._readme import (
     capabilities_table,
     driver_tables,
@@ -71,6 +86,76 @@ def checks() -> str:
     return "\n\n".join(parts)
 
 
+def mapping() -> str:
+    """Return what each event of a stream, and what a workflow tells, becomes in A2A."""
+    cases: list[tuple[str, list[Event] | Told]] = [
+        ("chunk, text, the first", [_chunk(1, Encoding.TEXT, b"Hel")]),
+        ("chunk, text, a later one", [_chunk(2, Encoding.TEXT, b"lo")]),
+        ("chunk, JSON", [_chunk(3, Encoding.JSON, b'{"rows": 2}')]),
+        ("chunk, bytes", [_chunk(4, Encoding.BYTES, b"\x00\xff")]),
+        ("`StatusNote`", [_value(5, StatusNote("searching"))]),
+        (
+            "`ArtifactNote`, with the next chunk",
+            [_value(6, ArtifactNote(name="Poem")), _chunk(7, Encoding.TEXT, b"!")],
+        ),
+        ("`FileReference`", [_value(8, FileReference("https://example.org/a.png", "image/png"))]),
+        ("`FileContent`", [_value(13, FileContent.of(b"1,2", "text/csv", "a.csv"))]),
+        ("reset, with the next chunk", [Reset(14, 2), _chunk(15, Encoding.TEXT, b"Hello")]),
+        ("seal END", [Seal(16, 2, SealState.END)]),
+        ("seal ERROR, CANCELLED", [Seal(17, 2, SealState.ERROR)]),
+        ("`task.status(text)`", Told(status=_status("WORKING"))),
+        ("`task.ask(text)`", Told(status=_status("INPUT_REQUIRED"))),
+        (
+            "`task.send_artifact(id, text)`",
+            Told(parts=[{"text": "text"}], artifact={"artifactId": "id", "name": "id"}),
+        ),
+        ("the client's next message", Told(message={"messageId": "1", "role": "ROLE_USER"})),
+        ("the block is left", Told(status=status_json("COMPLETED", ""), is_last=True)),
+        ("an exception fails the workflow", Told(status=_status("FAILED"), is_last=True)),
+        ("the workflow is cancelled", Told(status=status_json("CANCELED", ""), is_last=True)),
+        ("`task.reply(text)`", Told(reply={"messageId": "1", "role": "ROLE_AGENT"})),
+    ]
+    merge, rows = Merge("task", "context"), []
+    merge.restore({"status": _status("WORKING")})
+    for number, (case, given) in enumerate(cases, 1):
+        if isinstance(given, Told):
+            merge.is_ended = False
+            entries = list(merge.tell(number, given))
+        else:
+            entries = [entry for each in given for entry in merge.take("default", each, now="")]
+        rows.append((case, ", then ".join(_shown(each) for each in entries) or "nothing"))
+    gone = "status update FAILED, with a text that names no reason"
+    rows.append(("the workflow ends without a word (`ProducerGoneError`)", gone))
+    return table(("in streamq", "in A2A"), rows)
+
+
+def _chunk(offset: int, encoding: Encoding, data: bytes) -> Event:
+    return Chunk(offset, 1, offset - 1, encoding, data)
+
+
+def _value(offset: int, value: AgentValue) -> Event:
+    return _chunk(offset, Encoding.JSON, json.dumps(dataclasses.asdict(value)).encode())
+
+
+def _status(state: State) -> dict[str, Any]:
+    return status_json(state, "", {"parts": [{"text": "text"}]})
+
+
+def _shown(entry: dict[str, Any]) -> str:
+    """Return the event of an entry of a task's log, for people."""
+    if "artifact" in entry:
+        part = json.dumps(entry["artifact"]["parts"][0])
+        flags = f"append={str(bool(entry.get('append'))).lower()}"
+        name = entry["artifact"].get("name", "default")
+        flags += f', name "{name}"' if name != "default" else ""
+        flags += ", lastChunk=true" if entry.get("last") else ""
+        return f"artifact update, {flags}, part `{part}`"
+    if "status" in entry:
+        message = " with a message" if "message" in entry["status"] else ""
+        return f"status update {state_of(entry['status'])}{message}"
+    return "a message instead of a task" if "reply" in entry else "a message in the history"
+
+
 def generators() -> dict[str, Callable[[], str]]:
     """Return the table for each marker."""
     drivers = [load_driver(name) for name in installed_drivers()]
@@ -85,6 +170,7 @@ def generators() -> dict[str, Callable[[], str]]:
         "errors": contract_page.errors,
         "parts": contract_page.parts,
         "harness": contract_page.harness,
+        "mapping": mapping,
         "server": partial(contract_page.described_class, DevServer),
     }
 

@@ -131,6 +131,11 @@ def test_temporal_example_streams_a_poem(tmp_path: Path, temporal_address: str) 
         ("methods", "You asked about the sea. Nobody knows. |answered by oracle-1"),
         ("standalone", "You asked about the sea. It is deep. |8 words"),
         (
+            "a2a_agent",
+            "|TASK_STATE_WORKING|The lighthouse says nothing, and the sea repeats it. "
+            "|TASK_STATE_COMPLETED",
+        ),
+        (
             "topics",
             "log: look it up|log: write it down|END: The sea? It is deep. ",
         ),

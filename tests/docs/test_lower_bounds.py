@@ -13,11 +13,15 @@ ROOT = Path(__file__).parents[2]
 
 
 def bounds() -> Iterator[tuple[str, Version]]:
-    """Return the lower bounds of what the core and the plugins depend on."""
+    """Return the lower bounds of what the core and the plugins depend on.
+
+    The extra for A2A is left out: its SDK needs newer packages than everything else.
+    """
     for path in (ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))):
         project = tomllib.loads(path.read_text())["project"]
-        extras = project.get("optional-dependencies", {}).values()
-        for text in (*project["dependencies"], *(each for extra in extras for each in extra)):
+        extras = project.get("optional-dependencies", {})
+        optional = [each for extra in extras if extra != "a2a" for each in extras[extra]]
+        for text in (*project["dependencies"], *optional):
             found = Requirement(text)
             if not found.name.startswith("streamq"):
                 (bound,) = (each for each in found.specifier if each.operator == ">=")

@@ -235,6 +235,13 @@ ELSEWHERE: dict[str, str] = {
     "streamq.gateway._pacer.Steps": "holds a turn, which is given back at once",
     "streamq.gateway._catch_up.CatchUp": "Gateway.running",
     "streamq.gateway._queues.Queues": "Gateway.running",
+    # Tasks of A2A.
+    "streamq.a2a.worker._task.AgentTask": "code of workflows",
+    "streamq.a2a.worker._writing.task_reader": "open_reader",
+    "streamq.a2a.server._resources.Resources": "opens one queue, once",
+    "streamq.a2a.server._handler.TaskHandler": "Resources",
+    "streamq.a2a.server._handler.TaskHandler.on_message_send_stream": "subscribe",
+    "streamq.a2a.server._handler.TaskHandler.on_subscribe_to_task": "subscribe",
     # Inside Temporal's worker.
     "streamq.temporal._until_closed.UntilClosed": "Subscription and TopicsSubscription",
     "streamq.temporal.activities._waiting.WaitingActivities": "StreamqPlugin closes it",

@@ -45,16 +45,25 @@ LAYERS = (
     ),
     ("streamq.temporal._interceptor", "streamq.temporal._versioned"),
     ("streamq.temporal._plugin",),
-    ("streamq.testing.applications",),
+    ("streamq.testing.applications", "streamq.a2a"),
+    ("streamq.a2a.worker",),
+    ("streamq.a2a.server",),
     ("streamq.cli",),
     ("streamq_command",),
 )
-APART = ("streamq.devserver", "streamq.gateway", "streamq.temporal", "streamq.testing")
+APART = (
+    "streamq.a2a",
+    "streamq.devserver",
+    "streamq.gateway",
+    "streamq.temporal",
+    "streamq.testing",
+)
 """Parts that do not import each other, except for :data:`BRIDGES`."""
 BRIDGES = (
     ("streamq.testing", "streamq.devserver"),  # the kit starts servers
     ("streamq.testing.applications", "streamq.temporal"),  # and records activities
     ("streamq.gateway._stopping", "streamq.temporal"),  # asks Temporal to cancel
+    ("streamq.a2a", "streamq.temporal"),  # its tasks are workflows
 )
 
 

@@ -10,6 +10,7 @@ import typer
 
 import streamq
 
+from ._a2a import a2a
 from ._backends import backends
 from ._config import config
 from ._delete import delete
@@ -69,6 +70,7 @@ def run(arguments: Sequence[str] | None) -> int:
     app.add_typer(plugin_app())
     token.command()(revoke)
     app.add_typer(token)
+    app.add_typer(a2a)
     with readable_logs():
         try:
             main = typer.main.get_command(app)

@@ -53,6 +53,18 @@ class FencingChecks(StreamChecks):
         await self.expect(queue, stream, [b"old-0", b"new-0", b"new-1"])
 
     @promises(*FENCED)
+    @requires("fenced", "replay", "ordered")
+    async def test_newest_entry_of_an_append_fences_whatever_came_before_it(
+        self, queue: ChunkQueue, stream: StreamId
+    ) -> None:
+        """Of several entries the newest is the one that later appends are compared with."""
+        await queue.append(stream, [*entries(b"old-0"), *entries(b"new-0", b"new-1", epoch=2)])
+        cause = "the epoch of the first entry of an append is noted, and not that of the last one"
+        with refuses(FencedError, "append of epoch 1 after one of epochs 1 and 2", cause=cause):
+            await queue.append(stream, entries(b"old-1", first=1))
+        await self.expect(queue, stream, [b"old-0", b"new-0", b"new-1"], cause=cause)
+
+    @promises(*FENCED)
     @promises(
         "Capabilities.fenced",
         "After an entry of an epoch is stored, no entry of an older epoch is, whichever process, "

@@ -1,0 +1,107 @@
+"""Follows a task with the SDK's client, through lost connections, and shows no event twice.
+
+Needs ``a2a-sdk``.
+
+Design: docs/design/a2a.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import httpx
+from a2a.client.client import Client
+from a2a.client.errors import A2AClientError
+from a2a.types.a2a_pb2 import (
+    GetTaskRequest,
+    StreamResponse,
+    SubscribeToTaskRequest,
+    Task,
+    TaskState,
+    TaskStatus,
+)
+from a2a.utils.errors import InternalError, UnsupportedOperationError
+
+__all__ = ["follow_task"]
+
+_LOST = (A2AClientError, InternalError, httpx.TransportError, OSError)
+_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
+_TERMINAL = frozenset(
+    {
+        TaskState.TASK_STATE_COMPLETED,
+        TaskState.TASK_STATE_FAILED,
+        TaskState.TASK_STATE_CANCELED,
+        TaskState.TASK_STATE_REJECTED,
+    }
+)
+
+
+async def follow_task(
+    client: Client, task_id: str, *, tenant: str = "", retry_seconds: float = 60.0
+) -> AsyncGenerator[StreamResponse, None]:
+    """Yield a task as it is, and then each of its events once, until it has ended.
+
+    A lost connection is made again, with any replica. If events were missed meanwhile, the next one
+    is the task as it is then: it replaces what there was. The last event is the one that ends the
+    task; a task that had ended already is yielded as it is.
+
+    This rests on the numbers that agents of streamq give their events (``generation``). With
+    another agent each new connection begins with the task.
+
+    Args:
+        client: A client of the SDK that streams. It stays open.
+        task_id: Id of the task.
+        tenant: Tenant of the task.
+        retry_seconds: How long to try again after the last event.
+
+    Raises:
+        TaskNotFoundError: There is no such task.
+        A2AError: Any other refusal; or the last failure, after ``retry_seconds``.
+
+    Cancellation: ends the subscription; close the generator if you leave it early.
+    """
+    clock = asyncio.get_running_loop().time
+    seen, until, pause = -1, clock() + retry_seconds, _SHORTEST_PAUSE_SECONDS
+    while True:
+        failure: Exception | None = None
+        request = SubscribeToTaskRequest(id=task_id, tenant=tenant)
+        try:
+            async with aclosing(client.subscribe(request)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    number = _number(event)
+                    until, pause = clock() + retry_seconds, _SHORTEST_PAUSE_SECONDS
+                    if number is not None and number <= seen:
+                        continue
+                    seen = seen if number is None else number
+                    yield event
+                    if _ends(event):
+                        return
+        except UnsupportedOperationError:  # it has ended
+            task = await client.get_task(GetTaskRequest(id=task_id, tenant=tenant))
+            number = _number(StreamResponse(task=task))
+            if task.status.state not in _TERMINAL:
+                raise  # the agent does not stream
+            if number is None or number > seen:
+                yield StreamResponse(task=task)
+            return
+        except _LOST as exc:
+            failure = exc
+        if clock() + pause >= until:
+            raise failure or A2AClientError(f"the stream of task {task_id} ends again and again")
+        await asyncio.sleep(random.uniform(0, pause))
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _number(event: StreamResponse) -> int | None:
+    payload = getattr(event, event.WhichOneof("payload") or "task")
+    found = payload.metadata
+    return int(found["generation"]) if "generation" in found else None
+
+
+def _ends(event: StreamResponse) -> bool:
+    found: Task | None = event.task if event.HasField("task") else None
+    status: TaskStatus = found.status if found is not None else event.status_update.status
+    return status.state in _TERMINAL

@@ -1,0 +1,287 @@
+"""Starts, finds, lists, tells and cancels the workflows that are tasks.
+
+What a task is called, who owns it and which context it belongs to is in Temporal: in the workflow's
+id and memo. Nothing is kept here.
+
+Design: docs/design/a2a.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from a2a.types.a2a_pb2 import Message
+from google.protobuf.json_format import MessageToDict, ParseDict
+from temporalio.api.common.v1 import Payload, WorkflowExecution
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+)
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.service import RPCError, RPCStatusCode
+
+from streamq._errors import BackendUnavailableError
+from streamq._executions import Execution
+from streamq._retry import RetryPolicy
+from streamq.a2a._entries import LOG_TOPIC, MESSAGE_UPDATE
+from streamq.a2a.worker._input import TaskInput
+from streamq.temporal._cancelling import cancel_execution
+from streamq.temporal._names import stream_name
+from streamq.temporal._rpc import RPC_TIMEOUT, connecting, rpc_error
+
+from ._agent import Agent
+from ._scope import Scope
+
+_MEMO = "streamq.a2a"
+_UPDATE_SECONDS = 30.0
+_RETRY = RetryPolicy(deadline_seconds=5.0, backend="temporal")
+_ENDED = {
+    status.value
+    for status in WorkflowExecutionStatus
+    if status.name in ("COMPLETED", "FAILED", "CANCELED", "TERMINATED", "TIMED_OUT")
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlace:
+    """Where a task is.
+
+    Attributes:
+        task_id: Its id, which is that of its workflow.
+        run_id: First run of the workflow.
+        context_id: Its context.
+        has_ended: Whether the workflow had ended.
+        was_cancelled: Whether it had ended by cancellation.
+    """
+
+    task_id: str
+    run_id: str
+    context_id: str
+    has_ended: bool = False
+    was_cancelled: bool = False
+
+    @property
+    def stream(self) -> str:
+        """Name of the stream that is the task's log."""
+        return stream_name(self.task_id, self.run_id, LOG_TOPIC)
+
+
+class TaskDirectory:
+    """The tasks of one agent, as Temporal knows them.
+
+    Args:
+        agent: The agent.
+        client: A client of its namespace.
+    """
+
+    def __init__(self, agent: Agent, client: Client) -> None:
+        self._agent, self._client = agent, client
+
+    async def start(self, scope: Scope, message: Message, context_id: str) -> TaskPlace:
+        """Start a workflow for a message.
+
+        Raises:
+            StreamqError: Temporal did not start it.
+        """
+        agent, task_id = self._agent, scope.new_task_id(context_id)
+        request = TaskInput(
+            message=MessageToDict(message),
+            context_id=context_id,
+            tenant=scope.tenant,
+            user=scope.user,
+            can_reply=agent.can_reply,
+            heartbeat_seconds=agent.heartbeat_seconds,
+            activity=agent.activity_name,
+            args=list(agent.arguments(message)) if agent.activity else [],
+            start_to_close_seconds=agent.start_to_close_seconds,
+            max_attempts=agent.max_attempts,
+        )
+        try:
+            with connecting():
+                handle: WorkflowHandle[Any, Any] = await self._client.start_workflow(
+                    agent.workflow_name,
+                    request,
+                    id=task_id,
+                    task_queue=agent.task_queue,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    memo={_MEMO: _memo(scope, context_id)},
+                    execution_timeout=(
+                        timedelta(seconds=agent.execution_seconds)
+                        if agent.execution_seconds
+                        else None
+                    ),
+                    rpc_timeout=2 * RPC_TIMEOUT,
+                )
+        except RPCError as exc:
+            raise rpc_error(exc, f"start a workflow for agent {agent.agent_name!r}") from exc
+        return TaskPlace(task_id, str(handle.first_execution_run_id), context_id)
+
+    async def find(self, scope: Scope, task_id: str) -> TaskPlace | None:
+        """Return where a task is; ``None`` if there is none of that id that the caller may see.
+
+        Raises:
+            StreamqError: Temporal does not answer.
+        """
+        if not scope.owns(task_id):
+            return None
+        return await _RETRY.run(lambda: self._find(scope, task_id))
+
+    async def _find(self, scope: Scope, task_id: str) -> TaskPlace | None:
+        request = DescribeWorkflowExecutionRequest(
+            namespace=self._client.namespace, execution=WorkflowExecution(workflow_id=task_id)
+        )
+        try:
+            with connecting():
+                answer = await self._client.workflow_service.describe_workflow_execution(
+                    request, timeout=RPC_TIMEOUT
+                )
+        except RPCError as exc:
+            if exc.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
+                return None
+            raise rpc_error(exc, "describe a task") from exc
+        info = answer.workflow_execution_info
+        run_id = info.first_run_id or info.execution.run_id
+        return await self._place(scope, task_id, run_id, info.status, info.memo.fields)
+
+    async def _place(
+        self,
+        scope: Scope,
+        task_id: str,
+        run_id: str,
+        status: int,
+        memo: Mapping[str, Payload],
+    ) -> TaskPlace | None:
+        if _MEMO not in memo:
+            return None
+        [found] = await self._client.data_converter.decode([memo[_MEMO]])
+        if not isinstance(found, dict) or found != _memo(scope, str(found.get("context", ""))):
+            return None
+        cancelled = status == WorkflowExecutionStatus.CANCELED.value
+        return TaskPlace(task_id, run_id, found["context"], status in _ENDED, cancelled)
+
+    async def page(
+        self, scope: Scope, context_id: str, token: bytes | None, size: int
+    ) -> tuple[list[TaskPlace], bytes | None]:
+        """Return a page of tasks, as Temporal lists them, and the token of the next page.
+
+        Raises:
+            StreamqError: Temporal does not answer, or refuses the token.
+        """
+        found = self._client.list_workflows(
+            _query(scope, context_id), page_size=size, next_page_token=token
+        )
+        try:
+            with connecting():
+                await found.fetch_next_page()
+        except RPCError as exc:
+            raise rpc_error(exc, "list tasks") from exc
+        places = []
+        for each in found.current_page or ():
+            info = each.raw_info
+            place = await self._place(scope, each.id, each.run_id, info.status, info.memo.fields)
+            if place is not None:
+                places.append(place)
+        return places, found.next_page_token
+
+    async def count(self, scope: Scope, context_id: str) -> int:
+        """Return how many tasks there are.
+
+        Raises:
+            StreamqError: Temporal does not answer.
+        """
+        try:
+            with connecting():
+                found = await self._client.count_workflows(_query(scope, context_id))
+        except RPCError as exc:
+            raise rpc_error(exc, "count tasks") from exc
+        return found.count
+
+    async def first_message(self, place: TaskPlace) -> Message | None:
+        """Return the message that started a task, from its workflow's history.
+
+        Raises:
+            StreamqError: Temporal does not answer.
+        """
+        handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(place.task_id)
+        try:
+            with connecting():
+                async for event in _first_event(handle):
+                    payloads = event.workflow_execution_started_event_attributes.input.payloads
+                    [request] = await self._client.data_converter.decode(payloads)
+                    found = ParseDict(request["message"], Message(), ignore_unknown_fields=True)
+                    found.task_id, found.context_id = place.task_id, place.context_id
+                    return found
+        except RPCError as exc:
+            raise rpc_error(exc, "read how a task began") from exc
+        return None
+
+    async def send(self, place: TaskPlace, message: Message) -> int | None:
+        """Give a task a further message; returns when it is stored.
+
+        The same message is given once, also if it is sent again.
+
+        Returns:
+            How much the workflow had told then; ``None`` if the task has ended.
+
+        Raises:
+            BackendUnavailableError: No worker took it in time, or Temporal does not answer. It may
+                be taken later.
+        """
+        handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(place.task_id)
+        content = MessageToDict(message)
+        number = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        try:
+            async with asyncio.timeout(_UPDATE_SECONDS):
+                with connecting():
+                    return int(await handle.execute_update(MESSAGE_UPDATE, content, id=number))
+        except WorkflowUpdateFailedError:
+            return None
+        except RPCError as exc:
+            if exc.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise rpc_error(exc, "give a task a message") from exc
+        except TimeoutError:
+            raise BackendUnavailableError(
+                f"no worker of task queue {self._agent.task_queue!r} took a message for "
+                f"{_UPDATE_SECONDS:g} s",
+                backend="temporal",
+            ) from None
+
+    async def cancel(self, place: TaskPlace) -> bool:
+        """Request a cancellation, and return whether the task still ran.
+
+        Raises:
+            StreamqError: Temporal does not answer.
+        """
+        execution = Execution("workflow", place.task_id, place.run_id)
+        return await cancel_execution(self._client, execution, _RETRY)
+
+
+def _memo(scope: Scope, context_id: str) -> dict[str, str]:
+    return {
+        "agent": scope.agent,
+        "tenant": scope.tenant,
+        "user": scope.user,
+        "context": context_id,
+    }
+
+
+def _query(scope: Scope, context_id: str) -> str:
+    prefix = scope.context_prefix(context_id) if context_id else scope.prefix
+    return f"WorkflowId STARTS_WITH '{prefix}'"
+
+
+async def _first_event(handle: WorkflowHandle[Any, Any]) -> AsyncIterator[HistoryEvent]:
+    async for event in handle.fetch_history_events(page_size=1, rpc_timeout=RPC_TIMEOUT):
+        yield event
+        return

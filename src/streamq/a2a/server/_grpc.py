@@ -1,0 +1,66 @@
+"""Serves an agent over gRPC.
+
+Design: docs/design/a2a.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from a2a.server.context import ServerCallContext
+from a2a.server.request_handlers.grpc_handler import (
+    DefaultGrpcServerCallContextBuilder,
+    GrpcHandler,
+    GrpcServerCallContextBuilder,
+)
+from a2a.types import a2a_pb2_grpc
+from a2a.utils.errors import VersionNotSupportedError
+
+from ._handler import TaskHandler
+
+_VERSION = "a2a-version"
+_MAJOR = "1"
+
+
+def add_to_grpc_server(
+    server: grpc.aio.Server,
+    handler: TaskHandler,
+    context_builder: GrpcServerCallContextBuilder | None = None,
+) -> None:
+    """Add the service of A2A to a gRPC server.
+
+    Args:
+        server: The server; starting, stopping and TLS are the caller's.
+        handler: Answers the requests; close it after the server.
+        context_builder: Finds the caller; by default nobody is known.
+    """
+    builder = _OfVersion1(context_builder or DefaultGrpcServerCallContextBuilder())
+    add: Any = a2a_pb2_grpc.add_A2AServiceServicer_to_server  # generated, without types
+    add(GrpcHandler(handler, builder), server)
+
+
+class _OfVersion1(GrpcServerCallContextBuilder):
+    """Refuses requests of another version of the protocol, which the SDK checks for HTTP only.
+
+    The service of gRPC is that of version 1, so that a request without a version is one of it.
+
+    Args:
+        inner: Finds the caller.
+    """
+
+    def __init__(self, inner: GrpcServerCallContextBuilder) -> None:
+        self._inner = inner
+
+    def build(self, context: grpc.aio.ServicerContext) -> ServerCallContext:
+        """Return the context of a request.
+
+        Raises:
+            VersionNotSupportedError: It names another version.
+        """
+        for name, value in context.invocation_metadata() or ():
+            if name.lower() == _VERSION and str(value).partition(".")[0] != _MAJOR:
+                raise VersionNotSupportedError(
+                    f"A2A version {str(value)!r} is not supported; this agent speaks version 1.0"
+                )
+        return self._inner.build(context)

@@ -1,0 +1,29 @@
+"""Runs replicas in processes of their own, by the command, for tests that kill them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+AGENT = """
+from tests.temporal.a2a.agents import card, write
+from streamq.a2a.server import Agent
+
+agent = Agent(card=card("filed"), task_queue={queue!r}, activity=write, url="http://{host}")
+"""
+"""A file that declares the agent of a task queue, at an address."""
+
+
+def serving(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Start ``streamq a2a serve``."""
+    root = str(Path(__file__).parents[3])
+    return subprocess.Popen(
+        [sys.executable, "-m", "streamq.cli", "a2a", "serve", *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

@@ -1,0 +1,76 @@
+"""Runs ``streamq a2a serve`` as a process, with an agent of a file."""
+
+from __future__ import annotations
+
+import re
+import signal
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from a2a.client import ClientConfig, ClientFactory
+from a2a.types.a2a_pb2 import AgentCard, TaskState
+from google.protobuf.json_format import ParseDict
+from temporalio.client import Client
+from tests.temporal.a2a.processes import AGENT, serving
+from tests.temporal.a2a.replicas import Stage, request, streamed, text_of
+
+from streamq import load_settings
+from streamq.driver import QueueOptions
+from streamq.sqlite import SqliteDriver, SqliteSettings
+
+
+async def test_an_agent_of_a_file_is_served(
+    client: Client, temporal_address: str, tmp_path: Path
+) -> None:
+    """Ten lines in a file and one command are an agent that any client finds."""
+    path, settings = tmp_path / "s.db", load_settings(backend="sqlite")
+    async with await SqliteDriver.open(
+        QueueOptions(ttl=timedelta(minutes=5)), SqliteSettings(path=path)
+    ) as queue:
+        stage = Stage(client, queue, settings)
+        (tmp_path / "filed.py").write_text(AGENT.format(queue=stage.task_queue, host="127.0.0.1:1"))
+        process = serving(
+            tmp_path,
+            "filed:agent",
+            "--port",
+            "0",
+            STREAMQ_BACKEND="sqlite",
+            STREAMQ_SQLITE_PATH=str(path),
+            STREAMQ_TEMPORAL_ADDRESS=temporal_address,
+        )
+        try:
+            assert process.stdout is not None
+            printed = process.stdout.readline()
+            url = re.findall(r"http://\S+", printed)[0]
+            assert "serves agent filed" in printed
+            async with stage.worker(), httpx.AsyncClient(timeout=60) as http:
+                found = (await http.get(f"{url}/.well-known/agent-card.json")).json()
+                assert found["name"] == "filed"
+                config = ClientConfig(httpx_client=http)
+                for each in found["supportedInterfaces"]:
+                    each["url"] = f"{url}/"
+                agent = ClientFactory(config).create(ParseDict(found, AgentCard()))
+                events = await streamed(agent, request("a b"))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, complaints = process.communicate(timeout=20)
+    assert text_of(events) == "a b "
+    assert events[-1].status_update.status.state == TaskState.TASK_STATE_COMPLETED
+    assert process.returncode == 0, complaints
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nowhere:agent", "cannot be loaded"),
+        ("nothing", "write MODULE:AGENT"),
+        ("json:dumps", "not an Agent"),
+    ],
+)
+def test_a_wrong_name_is_one_line(tmp_path: Path, name: str, reason: str) -> None:
+    """Whoever mistypes a name gets advice, and no traceback."""
+    _, complaint = serving(tmp_path, name).communicate(timeout=60)
+    assert reason in complaint
+    assert "Traceback" not in complaint

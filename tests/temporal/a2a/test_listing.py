@@ -1,0 +1,66 @@
+"""Tasks are listed as far as Temporal's visibility gives them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from a2a.client.client import Client
+from a2a.types.a2a_pb2 import ListTasksRequest, ListTasksResponse, TaskState
+from a2a.utils.errors import InvalidParamsError
+from tests.temporal.a2a.replicas import TRANSPORTS, Stage, request, sent
+
+
+async def _listed(client: Client, count: int, **fields: object) -> ListTasksResponse:
+    """List until Temporal's visibility, which is a little late, shows so many tasks."""
+    async with asyncio.timeout(20):
+        while True:
+            found = await client.list_tasks(ListTasksRequest(**fields))  # type: ignore[arg-type]
+            if found.total_size >= count:
+                return found
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_tasks_are_listed_page_by_page_and_filtered(stage: Stage, transport: str) -> None:
+    """A client finds its tasks again, those of a conversation, and those in a state."""
+    replica = await stage.replica()
+    async with replica.starter(transport) as client:
+        started = [
+            await sent(client, request(text, context_id=context))
+            for text, context in (("a", "one"), ("b", "one"), ("break", "two"))
+        ]
+        everything = await _listed(client, 3)
+        assert {each.id for each in everything.tasks} == {each.id for each in started}
+        assert not any(each.artifacts for each in everything.tasks)
+        whole = await _listed(client, 2, context_id="one", include_artifacts=True)
+        assert {each.context_id for each in whole.tasks} == {"one"}
+        assert {each.artifacts[0].parts[0].text for each in whole.tasks} == {"a ", "b "}
+        failed = await _listed(client, 1, status=TaskState.TASK_STATE_FAILED)
+        assert [each.id for each in failed.tasks] == [started[2].id]
+        short = await _listed(client, 3, history_length=0)
+        assert not any(each.history for each in short.tasks)
+        seen, token = [], ""
+        for _ in range(3):
+            page = await _listed(client, 3, page_size=1, page_token=token)
+            seen += [each.id for each in page.tasks]
+            token = page.next_page_token
+        assert set(seen) == {each.id for each in started}
+        with pytest.raises(InvalidParamsError):
+            await client.list_tasks(ListTasksRequest(page_token="nonsense"))
+        with pytest.raises(InvalidParamsError):
+            await client.list_tasks(ListTasksRequest(page_size=1_000))
+
+
+async def test_a_tenant_lists_its_own_tasks_only(stage: Stage) -> None:
+    """A list never shows what a single request would not."""
+    replica = await stage.replica()
+    async with replica.starter() as client:
+        for tenant in ("one", "two"):
+            wanted = request("a")
+            wanted.tenant = tenant
+            await sent(client, wanted)
+        one = await _listed(client, 1, tenant="one")
+        nobody = await client.list_tasks(ListTasksRequest())
+    assert len(one.tasks) == 1
+    assert len(nobody.tasks) == nobody.total_size == 0
