@@ -38,7 +38,7 @@ export class Subscription {
     if (this.#isDone) {
       throw new GatewayError("bad_request", "there is no stream to read: give names or prefixes");
     }
-    this.#until = performance.now() + (options.wait ?? 0) * 1000;
+    this.#wait();
     const abort = () => this.#own.abort(options.signal.reason);
     if (options.signal?.aborted) abort();
     options.signal?.addEventListener("abort", abort);
@@ -139,10 +139,16 @@ export class Subscription {
     }
   }
 
+  // Begins to wait for streams that do not exist.
+  #wait() {
+    this.#until = performance.now() + (this.#options.wait ?? 0) * 1000;
+  }
+
   // Returns nothing if there is nothing left to read.
   #request() {
     if (this.#isDone) return null;
     this.#connections++;
+    if (this.#added.size) this.#wait();
     for (const [name, place] of this.#added) {
       this.#places.set(name, place);
       this.#ended.delete(name);
