@@ -295,3 +295,5 @@ def test_reading_a_stream_takes_few_lines(name: str, mark: str) -> None:
     assert "create_app(" not in elsewhere
     assert "gateway.show" not in elsewhere
     assert "new Gateway" not in elsewhere
+    assert "client.js" not in elsewhere
+    assert "function newToken" not in elsewhere

@@ -18,6 +18,7 @@ const gateway = new Gateway("https://streams.example.org/in/it", {
   silenceSeconds: 20,
 });
 new Gateway();
+new Gateway(undefined, { token: async () => { await fetch("/renew"); }, credentials: "include" });
 new Gateway(new URL("https://streams.example.org"), { token: "a.b.c" });
 
 async function one(signal: AbortSignal): Promise<string> {
@@ -64,10 +65,11 @@ async function requests(): Promise<number> {
   const story = await gateway.story<Step>("name", { maxMegabytes: 3, timeoutSeconds: 5 });
   const value: Step | Uint8Array | undefined = story.values[0];
   const { cancel_requested, state } = await gateway.stop("name", { wait: 3 });
-  const { streams } = await gateway.list({ prefix: "chat-7/", limit: 3 });
+  const { streams } = await gateway.list({ prefix: "chat-7/", limit: 3, details: true });
+  const running: string | undefined = streams[0]?.execution?.id;
   const status = await gateway.status("name");
   const parsed: unknown = parse("[1]", "string");
-  console.log(value, cancel_requested, state, streams[0]?.name, status.seal?.state, parsed);
+  console.log(running, value, cancel_requested, state, streams[0]?.name, status.seal?.state, parsed);
   return story.text.length;
 }
 

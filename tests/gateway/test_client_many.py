@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from streamq import StreamId, open_writer
 from streamq.writing._writer import StreamWriter
 
 from .cutting import cutting
-from .scripts import running_script, said
+from .scripts import answering, running_script, said
 from .served import Serve, WatchedQueue, eventually
 
 COLLECT = """
@@ -157,6 +159,95 @@ async def test_streams_of_a_prefix_are_found_and_resumed(
         ]
         running.tell("enough")
         assert (await running.rest())[-1] == "AbortError"
+
+
+async def test_a_stream_of_a_prefix_that_is_removed_stays_so_until_it_is_added(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """The prefix would find it again with each connection, and play it from its beginning."""
+    served = await start()
+    writers = {name: await open_writer(name, queue=queue) for name in ("p/a", "p/b", "c")}
+    script = """
+    const events = new Gateway(given.url).events([], { prefixes: ["p/"] });
+    let isRemoved = false;
+    for await (const { event, stream, value } of events) {
+      if (event === "chunk") say(stream, value);
+      if (value === "remove" && !isRemoved) {
+        isRemoved = true;
+        events.remove("p/a"); events.add("c");
+      }
+      if (value === "add") events.add("p/a");
+      if (value === "leave") break;
+    }
+    """
+
+    async def send(name: str, text: str) -> None:
+        await writers[name].send_chunk(text)
+        await writers[name].flush()
+
+    await send("p/a", "1")
+    await send("p/b", "2")
+    async with running_script(tmp_path, script, url=served.server.url) as running:
+        assert sorted([await running.line(), await running.line()]) == [["p/a", "1"], ["p/b", "2"]]
+        await send("p/a", "remove")
+        assert await running.line() == ["p/a", "remove"]
+        await send("c", "3")  # which comes by a new connection
+        assert await running.line() == ["c", "3"]
+        await send("p/a", "4")
+        await send("p/b", "add")
+        assert await running.line() == ["p/b", "add"]
+        for text in ("1", "remove", "4"):
+            assert await running.line() == ["p/a", text]
+        await send("p/b", "leave")
+        assert await running.rest() == [["p/b", "leave"]]
+    for writer in writers.values():
+        await writer.aclose()
+
+
+async def test_a_stream_that_begins_again_under_its_name_comes_whole(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """A place of the deleted stream must not hide the beginning of the new one."""
+    served = await start(retry_seconds=0.01)
+    script = """
+    const options = { prefixes: ["p/"], after: { "p/s": "3@77" } };
+    const events = new Gateway(given.url).events([], options);
+    for await (const { event, state, value, offset } of events) {
+      say(event === "stream" ? state : value ?? event, offset ?? null);
+      if (event === "end" || event === "error") break;
+    }
+    """
+    async with running_script(tmp_path, script, url=served.server.url) as running:
+        await eventually(lambda: served.gateway.statistics().connections == 1)
+        await fill(queue, "p/s", 1)
+        assert await running.rest() == [["OPEN", None], ["0 ", 1], ["end", 2]]
+
+
+async def test_changes_that_follow_each_other_leave_a_connection_its_time(tmp_path: Path) -> None:
+    """A page that adds a stream every moment would otherwise read nothing."""
+    requests: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    def answer(_request: str) -> tuple[bytes, bool]:
+        requests.append(loop.time())
+        return b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n:\n", False
+
+    script = """
+    const events = new Gateway(given.url).events(["first"]);
+    const ended = events.next();
+    for (let i = 0; i < 100; i++) {
+      events.add(`stream-${i}`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    say(events.connections);
+    await events.return();
+    say((await ended).done);
+    """
+    async with answering(answer) as url:
+        [connections, is_done] = await said(tmp_path, script, url=url)
+    assert connections > 1
+    assert min(b - a for a, b in itertools.pairwise(requests[1:])) > 0.2
+    assert is_done is True
 
 
 async def test_an_error_of_one_stream_leaves_the_others(
@@ -322,6 +413,77 @@ async def test_a_slow_reader_of_a_shared_connection_delays_no_other(
         for _ in range(4):
             running.tell("go on")
         assert await running.rest() == [[5_000, True]]
+
+
+async def test_a_shared_connection_waits_for_streams_however_old_it_is(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """A page that was open for an hour asked ten times a second for a stream that had to begin."""
+    served = await start()
+    first = await open_writer("first", queue=queue)
+    await first.send_chunk("x")
+    await first.flush()
+    script = """
+    const now = performance.now.bind(performance);
+    let later = 0, connections = 0;
+    performance.now = () => now() + later;
+    const gateway = new Gateway(given.url, { share: true });
+    const onConnection = ({ state }) => { if (state === "open") connections++; };
+    const read = async (name) => {
+      for await (const { event, value } of gateway.events(name, { wait: 60, onConnection })) {
+        if (event === "chunk") say(name, value);
+      }
+    };
+    const reading = read("first");
+    await hear();
+    later = 3_600_000;
+    const waiting = read("late");
+    await hear();
+    await waiting;
+    await reading;
+    say(connections);
+    """
+    async with running_script(tmp_path, script, url=served.server.url) as running:
+        assert await running.line() == ["first", "x"]
+        running.tell(1)
+        await asyncio.sleep(1)  # in which it asked ten times
+        await fill(queue, "late", 1)
+        running.tell(1)
+        assert await running.line() == ["late", "0 "]
+        await first.finish()
+        await first.aclose()
+        assert (await running.rest())[-1] <= 4
+
+
+async def test_what_waits_for_a_slow_reader_has_a_bound_in_characters(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """A thousand chunks of a megabyte would fill a tab before the first of them is shown."""
+    served = await start()
+    async with open_writer("large", queue=queue) as writer:
+        for number in range(12):
+            await writer.send_chunk(f"{number} ".ljust(1_000_000, "x"))
+    script = """
+    const gateway = new Gateway(given.url, { share: true });
+    let connections = 0;
+    const onConnection = ({ state }) => { if (state === "open") connections++; };
+    const slow = (async () => {
+      const numbers = [];
+      for await (const { event, value } of gateway.events("large", { onConnection })) {
+        if (event === "end") return numbers;
+        numbers.push(parseInt(value));
+        if (numbers.length === 1) await hear();
+      }
+    })();
+    for await (const { event } of gateway.events("large")) ; // all has been offered to both
+    const before = connections;
+    say("whole");
+    say(await slow, connections > before);
+    """
+    async with running_script(tmp_path, script, url=served.server.url) as running:
+        assert await running.line() == "whole"
+        running.tell("go on")
+        assert await running.rest() == [[list(range(12)), True]]
 
 
 async def test_a_reader_that_comes_back_late_does_not_mix_two_streams(

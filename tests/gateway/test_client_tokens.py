@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import SecretStr
 from streamq import Settings, open_writer
 from streamq.access import mint_token, new_secret
 
-from .scripts import answering, running_script, said
+from .scripts import STATIC, answering, running_script, said
 from .served import Serve, WatchedQueue, eventually
 
 ASKING = """
@@ -204,6 +205,28 @@ async def test_a_reader_that_waits_for_a_token_can_be_stopped(tmp_path: Path) ->
     process.exit(); // the function of the test never answers
     """
     assert await said(tmp_path, script) == ["enough", "enough"]
+
+
+async def test_a_slow_issuer_delays_nothing_while_the_token_is_good(tmp_path: Path) -> None:
+    """A stop button must not hang for what is only needed half a minute later."""
+    script = f"""
+    const {{ Tokens }} = await import({json.dumps((STATIC / "client/tokens.js").as_uri())});
+    let give;
+    const tokens = new Tokens(({{ reason }}) => reason === "first" ? "old"
+      : new Promise((resolve) => {{ give = resolve; }}));
+    say(await tokens.current());
+    const later = globalThis.setTimeout, planned = [];
+    globalThis.setTimeout = (call) => planned.push(call);
+    tokens.endsIn("old", 300);
+    globalThis.setTimeout = later;
+    planned[0]();
+    say(await tokens.current(), typeof give);
+    tokens.end("old");
+    const next = tokens.current();
+    give("new");
+    say(await next, await tokens.current());
+    """
+    assert await said(tmp_path, script) == ["old", ["old", "function"], ["new", "new"]]
 
 
 async def test_a_token_is_in_no_address(tmp_path: Path) -> None:

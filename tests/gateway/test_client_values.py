@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ async def test_long_integers_are_not_rounded(tmp_path: Path) -> None:
     say(given.texts.map((text) => parse(text)));
     const [text] = given.texts.slice(1);
     say([parse(text, "string"), parse(text, "number"), parse(text, (digits) => digits.length)]);
-    const long = JSON.stringify("\\\\".repeat(1e6) + "9".repeat(1e7));
+    const long = JSON.stringify("\\\\".repeat(6e6) + "9".repeat(1e7));
     say(parse(`[${long}, ${"9".repeat(20)}]`)[1]);
     """
     found = await said(tmp_path, script, texts=list(NUMBERS))
@@ -208,6 +209,65 @@ async def test_a_view_reads_while_it_has_subscribers(
             running.tell(1)
             assert set(await running.rest()) <= {"one, two"}
         await eventually(lambda: connections() == 0)
+
+
+async def test_a_view_that_is_left_and_taken_up_at_once_repeats_nothing(tmp_path: Path) -> None:
+    """A component that mounts twice does so between two events, at any of the steps in between."""
+    script = f"""
+    const {{ StreamView }} = await import({json.dumps((STATIC / "client/view.js").as_uri())});
+    async function* read(_name, {{ after, signal }}) {{
+      for (let i = Number(after ?? 0); i < 5; i++) {{
+        await null;
+        signal.throwIfAborted();
+        const id = String(i + 1);
+        yield {{ event: "chunk", id, offset: i + 1, attempt: 1, value: id }};
+      }}
+      yield {{ event: "end", id: "6", offset: 6, attempt: 1, state: "END" }};
+    }}
+    const texts = new Set();
+    for (let steps = 0; steps < 60; steps++) {{
+      const view = new StreamView("s", {{}}, read, null);
+      const leave = view.subscribe(() => {{}});
+      for (let step = 0; step < steps; step++) await null;
+      leave();
+      await new Promise((resolve) => {{
+        const look = () => view.current.isOver && resolve();
+        view.subscribe(look);
+        look();
+      }});
+      texts.add(view.current.text);
+    }}
+    say([...texts]);
+    """
+    assert await said(tmp_path, script) == [["12345"]]
+
+
+async def test_a_view_of_a_signal_that_is_aborted_reads_nothing(
+    start: Serve, queue: WatchedQueue, tmp_path: Path
+) -> None:
+    """A page that was left while it loaded must not keep a connection for ever."""
+    script = """
+    const gateway = new Gateway(given.url), heard = [];
+    const onConnection = ({ state }) => heard.push(state);
+    const early = gateway.show("s", () => {}, { signal: AbortSignal.abort(), onConnection });
+    const control = new AbortController();
+    await new Promise((resolve) => {
+      gateway.show("s", ({ text }) => text && resolve(), { signal: control.signal, onConnection });
+    });
+    control.abort();
+    try {
+      gateway.show("s", () => { throw new Error("no such element"); }, { onConnection });
+    } catch ({ message }) {
+      say(message);
+    }
+    say(heard, early.current.state);
+    """
+    async with open_writer("s", queue=queue) as writer:
+        await writer.send_chunk("one")
+        await writer.flush()
+        served = await start()
+        found = await said(tmp_path, script, url=served.server.url)  # it ends, so nothing is open
+        assert found == ["no such element", [["open"], "waiting"]]
 
 
 async def test_a_view_keeps_a_bounded_part(

@@ -120,3 +120,13 @@ async def test_a_long_stream_drops_its_beginning_and_says_so(
     assert await browser.value("blocks <= 1_000") is True
     assert await browser.value("rows <= 5_000 && rows > 4_900") is True
     assert await browser.value("out.hasDropped") is True
+    await browser.value(
+        f"{module} window.root = document.createElement('div'); window.out = new Output(root);"
+        " for (let i = 0; i < 300; i++) { out.text('\\x07'.repeat(1000)); out.trim(); }"
+        " window.signs = root.querySelectorAll('span').length;"
+        " const colours = '\\x1b[31ma\\x1b[32mb'.repeat(500);"
+        " for (let i = 0; i < 300; i++) { out.text(colours); out.trim(); }"
+        " window.spans = root.querySelectorAll('span').length; })",
+        waits=True,
+    )
+    assert await browser.value("[signs, spans].every(each => each > 50_000 && each < 130_000)")

@@ -146,6 +146,57 @@ async def test_the_list_shows_what_goes_on(
 # ---- keys ---------------------------------------------------------------------------------------
 
 
+async def test_the_focus_stays_on_its_row_when_streams_begin(
+    start: Serve, queue: WatchedQueue, browser: Browser
+) -> None:
+    """Whoever goes through the list by keys would begin at its top again every few seconds."""
+    for name in ("a/one", "a/two", "b"):
+        await end(queue, name, "text")
+    await browser.open(f"{(await start()).server.url}/")
+    await listed(browser, 3)
+    await browser.value("document.querySelector('[data-name=\"a/one\"]').focus()")
+    for count, name in ((4, "a/three"), (5, "c/four")):  # in its group, and in one of its own
+        await end(queue, name, "text")
+        await browser.until(f"{_LOOK}, document.querySelectorAll('#list li').length === {count}")
+        assert await browser.value(_FOCUS) == "a/one"
+
+
+async def test_on_a_phone_the_focus_goes_with_what_is_shown(
+    start: Serve, queue: WatchedQueue, browser: Browser
+) -> None:
+    """A screen reader stays on a list that is not there any more."""
+    await end(queue, "a", "text")
+    await browser.open("about:blank")
+    await browser.look(390, 844)
+    await browser.call("Page.navigate", url=f"{(await start()).server.url}/")
+    await listed(browser, 1)
+    await browser.value("document.querySelector('[data-name=a]').focus()")
+    await browser.press("Enter")
+    await browser.until("document.querySelector('#state.END')")
+    assert await browser.value(_FOCUS) == "title"
+    await browser.press("Escape")
+    await browser.until("document.activeElement.dataset.name === 'a'")
+
+
+async def test_a_browser_that_keeps_nothing_shows_the_page(
+    start: Serve, queue: WatchedQueue, browser: Browser
+) -> None:
+    """With cookies blocked, a browser throws where a page asks for its storage."""
+    await end(queue, "a", "text")
+    await browser.open("about:blank")
+    refusing = (
+        "Object.defineProperty(window, 'localStorage',"
+        " { get() { throw new DOMException('no', 'SecurityError'); } });"
+    )
+    await browser.call("Page.addScriptToEvaluateOnNewDocument", source=refusing)
+    await browser.call("Page.navigate", url=f"{(await start()).server.url}/?stream=a")
+    await browser.until("document.querySelector('#state.END')")
+    await browser.press("?", shift=True)
+    await browser.until("document.querySelector('#help-dialog[open]')")
+    await browser.value("document.getElementById('single-keys').click()")
+    assert browser.problems == []
+
+
 async def test_keys_alone_suffice(
     start: Serve, queue: WatchedQueue, browser: Browser, tmp_path: Path
 ) -> None:
@@ -347,6 +398,10 @@ async def test_a_revoked_token_is_reported_in_words(
         await browser.press("Escape")
         await browser.until("document.getElementById('connection').textContent === 'disconnected'")
         assert await browser.text("#output") == "one "
+        await browser.value("document.getElementById('token-button').click()")
+        await give(browser, token_for(token_settings, lifetime=1800))
+        await writer.send_chunk("two")
+        await browser.until("document.getElementById('output').textContent === 'one two'")
 
 
 # ---- values, attempts, downloads ----------------------------------------------------------------

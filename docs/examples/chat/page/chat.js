@@ -2,30 +2,32 @@
 
 import { BACK_END } from "./config.js";
 
-const { Gateway } = await import(`${BACK_END}/streams/client.js`);
 const byId = (id) => document.getElementById(id);
 let token = null;
 
 // Reading, from here: shows what comes of a stream. All streams share one connection.
+const { Gateway } = await import(`${BACK_END}/streams/client.js`);
 const gateway = new Gateway(`${BACK_END}/streams`, { token: newToken, share: true });
 const STATES = { waiting: "thinking", live: "", reconnecting: "reconnecting", END: "", CANCELLED: "stopped" };
 
 function follow(stream, { text, state, stop }) {
   const view = gateway.show(stream, (now) => {
     text.textContent = now.text; // of the attempt that counts: a retry begins anew
-    state.textContent = STATES[now.state] ?? `failed: ${(now.ending ?? now.problem).message}`;
+    text.ariaBusy = String(!now.isOver); // a screen reader reads the answer when it is complete
+    const reason = (now.ending ?? now.problem)?.message ?? "without a reason";
+    state.textContent = STATES[now.state] ?? `failed: ${reason}`;
     stop.hidden = now.isOver;
   });
   stop.onclick = () => view.stop().catch((problem) => { state.textContent = problem.message; });
   return view;
 }
-// Reading, to here.
 
 // Returns a new token: the client asks for one when the last one ends, or is refused.
 async function newToken() {
   token = await ask("POST", "/token", { key: sessionStorage.renewal ?? "" }, false);
   return token;
 }
+// Reading, to here.
 
 // Sends a request to the back end; one whose token has ended is sent again with a new one.
 async function ask(method, path, data, hasToken = true) {
@@ -96,10 +98,14 @@ on("login", "submit", async ({ submitter }) => {
   sessionStorage.who = `${login.name}, ${login.company}`;
   await enter();
 });
-on("ask", "submit", async ({ target }) => {
-  const question = target.question.value;
-  target.reset();
-  add(await ask("POST", "/messages", { question }));
+on("ask", "submit", async ({ target, submitter }) => {
+  submitter.disabled = true; // until it is sent; the question stays if that fails
+  try {
+    add(await ask("POST", "/messages", { question: target.question.value }));
+    target.reset();
+  } finally {
+    submitter.disabled = false;
+  }
 });
 on("leave", "click", async () => leave());
 enter().catch(show);

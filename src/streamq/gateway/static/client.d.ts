@@ -22,7 +22,7 @@ export interface GatewayOptions {
    * the first request needs one, before it ends ("ending"), and when it was refused. A text is for
    * programs that end before their token does.
    */
-  token?: string | ((why: { reason: "first" | "ending" | "refused" }) => Awaitable<string | null | undefined>);
+  token?: string | ((why: { reason: "first" | "ending" | "refused" }) => Awaitable<string | null | undefined | void>);
   /** Tenant in the path, `/t/TENANT/`. */
   tenant?: string;
   /** Cookies, as for `fetch`; "same-origin" unless given. */
@@ -52,7 +52,10 @@ export interface ReadOptions {
   patienceSeconds?: number;
   /** Called when a connection is open, and when it is lost. */
   onConnection?: (now: Connection) => void;
-  /** Called with the text of an event that is no JSON, which is then left out; else that is an error. */
+  /**
+   * Called with the text of an event that is no JSON, which is then left out; else that is an error.
+   * Not for shared connections.
+   */
   onUnreadable?: (text: string) => void;
 }
 
@@ -141,13 +144,12 @@ export type ManyEvent<Value = unknown> =
   | FoundEvent
   | ErrorEvent;
 
-export interface ManyOptions extends Omit<ReadOptions, "patienceSeconds"> {
+export interface ManyOptions extends ReadOptions {
   /** Also all streams whose names begin so. */
   prefixes?: string[];
   from?: "beginning" | "last" | "tail";
   /** Places by the names of streams; others begin at `from`. */
   after?: Record<string, string>;
-  patienceSeconds?: number;
 }
 
 /** Events of many streams over one connection. */
@@ -175,6 +177,17 @@ export interface Status {
   records: number;
   size_bytes: number;
   expires_in_seconds: number | null;
+  /** What requests with this token may do: "read", "describe", "cancel", "delete". */
+  actions: string[];
+  execution: Execution | null;
+  temporal_url: string | null;
+}
+
+/** What a stream is named after. */
+export interface Execution {
+  kind: "workflow" | "activity";
+  id: string;
+  run_id: string;
 }
 
 export interface Story<Value = unknown> {
@@ -195,7 +208,7 @@ export interface Story<Value = unknown> {
 }
 
 export interface Stopped {
-  execution: { kind: "workflow" | "activity"; id: string; run_id: string };
+  execution: Execution;
   cancel_requested: boolean;
   /** OPEN if it has not ended yet, ABSENT if it was never opened. */
   state: "OPEN" | "ABSENT" | "END" | "ERROR" | "CANCELLED";
@@ -203,8 +216,25 @@ export interface Stopped {
 }
 
 export interface Listed {
-  streams: { name: string; records: number; size_bytes: number; expires_in_seconds: number | null }[];
+  streams: {
+    name: string;
+    records: number;
+    size_bytes: number;
+    expires_in_seconds: number | null;
+    /** This and the following with `details` only; null while it is not known. */
+    state?: Status["state"] | null;
+    seal?: Seal | null;
+    attempt?: number | null;
+    offset?: number | null;
+    /** Seconds since 1970, by the producer's clock. */
+    opened_at?: number | null;
+    attempt_opened_at?: number | null;
+    execution?: Execution | null;
+    temporal_url?: string | null;
+  }[];
   is_complete: boolean;
+  /** With `details` only: ask again soon if it is false. */
+  details_are_complete?: boolean;
 }
 
 export interface RequestOptions {
@@ -260,6 +290,8 @@ export interface StopOptions {
   /** Seconds to wait for the ending, 0 to 60; 10 unless given. */
   wait?: number;
   signal?: AbortSignal;
+  /** Deadline with all repetitions; 30 more than `wait` unless given. */
+  timeoutSeconds?: number;
 }
 
 export class Gateway {
@@ -295,7 +327,7 @@ export class Gateway {
   /** Returns where a stream stands. */
   status(name: string, options?: RequestOptions): Promise<Status>;
   /** Returns streams, the most recent ones first. */
-  list(options?: RequestOptions & { prefix?: string; limit?: number }): Promise<Listed>;
+  list(options?: RequestOptions & { prefix?: string; limit?: number; details?: boolean }): Promise<Listed>;
 }
 
 /** Reads JSON; integers that a number would round become what `integers` says. */

@@ -53,8 +53,8 @@ export class Gateway {
   // Calls a function with what is to be shown of a stream: now, and whenever it changes.
   show(name, listener, options = {}) {
     const view = this.view(name, options);
+    listener(view.current); // if that fails, nothing is open yet
     view.subscribe(listener);
-    listener(view.current);
     return view;
   }
 
@@ -70,9 +70,9 @@ export class Gateway {
   }
 
   // Stops what writes a stream, and waits up to `wait` seconds for its end.
-  stop(name, { wait = 10, signal } = {}) {
+  stop(name, { wait = 10, timeoutSeconds = wait + 30, signal } = {}) {
     const url = this.#http.address("cancel", name, { wait: Math.min(wait, MOST_STOP_SECONDS) });
-    return this.#http.ask("POST", url, { signal, timeoutSeconds: wait + 30 });
+    return this.#http.ask("POST", url, { signal, timeoutSeconds });
   }
 
   // Returns where a stream stands.
@@ -80,8 +80,9 @@ export class Gateway {
     return this.#http.ask("GET", this.#http.address("streams", name), options);
   }
 
-  // Returns {streams, is_complete}.
-  list({ prefix, limit, ...options } = {}) {
-    return this.#http.ask("GET", this.#http.address("streams", undefined, { prefix, limit }), options);
+  // Returns {streams, is_complete}; with `details` also where each stream stands.
+  list({ prefix, limit, details, ...options } = {}) {
+    const url = this.#http.address("streams", undefined, { prefix, limit, details });
+    return this.#http.ask("GET", url, options);
   }
 }

@@ -17,6 +17,10 @@ export class Http {
     silenceSeconds = 40 } = {}) {
     this.#base = baseOf(base, tenant);
     this.#credentials = credentials;
+    if (!["bigint", "string", "number"].includes(integers) && typeof integers !== "function") {
+      throw new GatewayError("bad_request", `integers is ${JSON.stringify(integers)}; give "bigint", ` +
+        `"string", "number", or a function of their digits`);
+    }
     this.integers = integers;
     this.silenceMs = silenceSeconds * 1000;
     this.tokens = new Tokens(token);
@@ -58,7 +62,8 @@ export class Http {
     const own = linked(signal), pace = new Pace();
     let refusals = 0;
     const until = performance.now() + timeoutSeconds * 1000;
-    const timer = setTimeout(() => own.abort(lateError(url, timeoutSeconds)), timeoutSeconds * 1000);
+    const timer = setTimeout(() => own.abort(lateError(url, timeoutSeconds)),
+      Math.min(timeoutSeconds * 1000, 2 ** 31 - 1)); // a longer timer would be over at once
     try {
       for (;;) {
         try {

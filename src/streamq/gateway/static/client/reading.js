@@ -8,6 +8,7 @@ import { Pace, pause, Watchdog } from "./waiting.js";
 
 const MOST_WAIT_SECONDS = 300; // of one request
 const ORDERLY = ["max_age", "token_expired"]; // no reason to wait before the next connection
+const OF_CONNECTION = ["error", "reconnect", "token"]; // events that are always read
 const NO_RESTART = new AbortController().signal;
 
 // Yields the events of a stream, each once; the last one is its "end".
@@ -45,7 +46,8 @@ export function offsetOf(place) {
 
 // Yields {id, event} of one connection after the other, until the gateway says that there is no
 // more (204). `request` is called for each connection, and knows the places; it returns nothing if
-// nothing is left to read. What concerns the connection is dealt with here: renewal of the token, pauses, silence, errors that pass.
+// nothing is left to read. What concerns the connection is dealt with here: renewal of the token,
+// pauses, silence, errors that pass.
 export async function* readFrames(http, request, options) {
   const { signal, patienceSeconds = Infinity, isPassing = () => false, onConnection } = options;
   const pace = new Pace();
@@ -65,15 +67,18 @@ export async function* readFrames(http, request, options) {
         }
         if (frame.retry > 0) pace.retryMs = frame.retry;
         const { event, name } = frame;
-        if (name === "error" && event.stream === undefined && event.prefix === undefined) throw GatewayError.ofEvent(event);
+        if (name === "error" && event.stream === undefined && event.prefix === undefined) {
+          throw GatewayError.ofEvent(event);
+        }
         if (name === "revoked") {
           throw new GatewayError("revoked", "the token was revoked");
         }
         if (name === "reconnect") {
-          isOrderly = ORDERLY.includes(event.reason);
-          problem = new GatewayError(event.reason, `the gateway ends this connection: ${event.reason}`,
+          const { reason } = event;
+          isOrderly = ORDERLY.includes(reason);
+          problem = new GatewayError(reason, `the gateway ends this connection: ${reason}`,
             { retryable: true });
-          if (event.reason === "token_expired") http.tokens.end(frame.token);
+          if (reason === "token_expired") http.tokens.end(frame.token);
         } else if (name !== "token") {
           if (event) pace.succeed();
           yield frame;
@@ -94,7 +99,7 @@ export async function* readFrames(http, request, options) {
     }
     if (opened !== null) {
       connected = performance.now();
-      if (connected - opened > pace.retryMs ) pace.succeed();
+      if (connected - opened > pace.retryMs) pace.succeed();
     }
     if (performance.now() - connected > patienceSeconds * 1000) throw problem;
     const ms = isOrderly ? 0 : pace.next(problem.pause);
@@ -135,7 +140,8 @@ async function* readResponse(http, { url, method, body }, { signal, onUnreadable
       watchdog.rest(); // while the program that reads is busy, nothing is expected
       if (done) return;
       for (const frame of frames.push(decoder.decode(value, { stream: true }))) {
-        frame.event = frame.data === undefined ? null : eventOf(frame.data, http.integers, onUnreadable);
+        const report = OF_CONNECTION.includes(frame.name) ? undefined : onUnreadable;
+        frame.event = frame.data === undefined ? null : eventOf(frame.data, http.integers, report);
         frame.token = token;
         if (frame.name === "token") {
           stopRenewal();

@@ -2,11 +2,12 @@
 // Design: docs/design/javascript-client.md.
 
 import { GatewayError } from "./errors.js";
-import { Subscription } from "./many.js";
+import { SIZE, Subscription } from "./many.js";
 import { offsetOf, readOne } from "./reading.js";
 
 const MOST_EVENTS = 1000; // that wait for a slow reader
-const WAIT_SECONDS = 300;
+const MOST_CHARACTERS = 2 ** 22; // of these events together; one alone may have more
+const WAIT_SECONDS = Infinity; // of the connection; each reader knows how long it waits itself
 const ALONE = new Error("this stream needs a connection of its own");
 
 // The readers of one gateway that begin at the same kind of place.
@@ -124,6 +125,7 @@ class Reader {
   #name;
   #options;
   #events = [];
+  #characters = 0;
   #problem = null;
   #wake = null;
   #timer = null;
@@ -152,7 +154,9 @@ class Reader {
       if (this.isOver) return null;
       await new Promise((resolve) => { this.#wake = resolve; });
     }
-    return this.#events.shift();
+    const event = this.#events.shift();
+    this.#characters -= event[SIZE];
+    return event;
   }
 
   take(event) {
@@ -163,7 +167,11 @@ class Reader {
   }
 
   hear(now) {
-    this.#options.onConnection?.(now);
+    try {
+      this.#options.onConnection?.(now);
+    } catch (problem) { // of this reader only
+      this.fail(problem);
+    }
   }
 
   fail(problem) {
@@ -230,7 +238,8 @@ class Reader {
       else if (event.event === "end") this.#finish();
       return;
     }
-    if (this.#events.length >= MOST_EVENTS) {
+    const characters = this.#characters + event[SIZE];
+    if (this.#events.length >= MOST_EVENTS || characters > MOST_CHARACTERS && !this.isEmpty) {
       this.isBehind = true;
       return;
     }
@@ -239,6 +248,7 @@ class Reader {
     this.place = event.id;
     this.isOver = event.event === "end";
     this.#events.push(event);
+    this.#characters = characters;
     this.#wake?.();
   }
 }

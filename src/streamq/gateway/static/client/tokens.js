@@ -11,6 +11,7 @@ export class Tokens {
   #source; // a text, or a function that returns one
   #token = null;
   #reason = "first"; // why a token has to be asked for; null while there is a good one
+  #endsAt = 0; // by performance.now(), as far as that is known
   #asking = null; // the call of the function that is under way
 
   constructor(source) {
@@ -31,7 +32,8 @@ export class Tokens {
   async current() {
     if (!this.isRenewable || this.#reason === null) return this.#token;
     if (this.#reason !== "ending") return this.#ask();
-    return this.#ask().catch(() => this.#token); // the old one may still be good
+    const next = this.#ask().catch(() => this.#token); // the old one may still be good
+    return performance.now() < this.#endsAt ? this.#token : next; // a stop button does not wait
   }
 
   // Reports that the gateway has refused a token: it is asked for anew, unless that has been done.
@@ -43,6 +45,7 @@ export class Tokens {
   // stops what gets the next one in time; a token that has ended is replaced by the next call.
   endsIn(token, seconds) {
     if (!this.isRenewable || token !== this.#token || !(seconds >= 0)) return () => {};
+    this.#endsAt = performance.now() + seconds * 1000;
     const margin = Math.min(seconds * 1000 * MARGIN, MOST_MARGIN_MS);
     const timer = setTimeout(() => {
       if (token !== this.#token) return;
@@ -54,7 +57,9 @@ export class Tokens {
 
   // Reports that a connection ended because its token has.
   end(token) {
-    if (token === this.#token) this.#reason ??= "ending";
+    if (token !== this.#token) return;
+    this.#reason ??= "ending";
+    this.#endsAt = 0;
   }
 
   #ask() {
@@ -73,6 +78,7 @@ export class Tokens {
     }
     this.#keep(token);
     this.#reason = null;
+    this.#endsAt = 0;
     return this.#token;
   }
 

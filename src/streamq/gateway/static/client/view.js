@@ -27,7 +27,6 @@ export class StreamView {
     this.#stop = stop;
     this.#fold = new Fold(name, options);
     this.#now = this.#fold.view();
-    options.signal?.addEventListener("abort", () => this.close(), { once: true });
   }
 
   get current() {
@@ -61,9 +60,12 @@ export class StreamView {
   }
 
   #begin() {
-    if (this.#reading || this.#fold.isOver) return;
+    const of = this.#options.signal;
+    if (this.#reading || this.#fold.isOver || of?.aborted) return;
     this.#reading = new AbortController();
-    this.#run(this.#reading.signal);
+    const { signal } = this.#reading;
+    of?.addEventListener("abort", () => this.close(), { signal });
+    this.#run(signal);
   }
 
   #pause() {
@@ -80,19 +82,23 @@ export class StreamView {
     const { from, after, ...options } = this.#options;
     const start = fold.place ? { after: fold.place } : after ? { after } : { from };
     const onConnection = (now) => {
-      if (!signal.aborted && fold.connection(now)) this.#schedule();
+      if (signal.aborted) return;
+      options.onConnection?.(now);
+      if (fold.connection(now)) this.#schedule();
     };
     try {
       for await (const event of this.#read(this.name, { ...options, ...start, signal, onConnection })) {
+        if (signal.aborted) return; // the next reading has it, too: it began before this event
         fold.add(event);
         this.#schedule();
       }
-      fold.finish();
+      if (!signal.aborted) fold.finish();
     } catch (problem) {
       if (signal.aborted) return;
       fold.fail(problem);
     }
     if (signal.aborted) return;
+    this.#reading.abort();
     this.#reading = null;
     this.#publish();
   }

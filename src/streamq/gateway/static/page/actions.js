@@ -7,6 +7,8 @@ import { output, watchedStream } from "./stream.js";
 
 const STOP_SECONDS = 10;
 
+let toStop = null; // what the dialog asks about, also if another stream is shown meanwhile
+
 export function start() {
   at("copy").addEventListener("click", copy);
   at("download-text").addEventListener("click", () => download("txt", "text/plain", storyText));
@@ -128,6 +130,7 @@ function failed(what, problem) {
 export function askToStop() {
   const w = watchedStream();
   if (!w || at("stop").hidden) return;
+  toStop = w.name;
   const { kind, id } = w.status.execution;
   at("stop-what").textContent = `This cancels the ${kind} ${shown(id)} in Temporal. ` +
     "All its streams end, not only this one, and it does not begin again by itself.";
@@ -136,12 +139,10 @@ export function askToStop() {
 }
 
 async function stop() {
-  const w = watchedStream();
-  if (!w) return;
   at("stop").disabled = true;
   toast("Asking it to stop…");
   try {
-    const { state } = await gateway().stop(w.name, { wait: STOP_SECONDS });
+    const { state } = await gateway().stop(toStop, { wait: STOP_SECONDS });
     toast(state === "OPEN" || state === "ABSENT"
       ? "It was asked to stop, and is still at work. The stream ends when it has stopped."
       : `It has stopped: ${state}.`);

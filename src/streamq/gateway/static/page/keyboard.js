@@ -26,8 +26,9 @@ export function start({ open, back }) {
   at("shortcuts").append(...KEYS.map(([key, does]) => make("div", {},
     make("dt", {}, make("kbd", {}, key === "Escape" ? "Esc" : key)), make("dd", {}, does))));
   const box = at("single-keys");
-  box.checked = localStorage.getItem(KEPT) !== "off";
-  box.addEventListener("change", () => localStorage.setItem(KEPT, box.checked ? "on" : "off"));
+  box.checked = stored(() => localStorage.getItem(KEPT)) !== "off";
+  box.addEventListener("change", () =>
+    stored(() => localStorage.setItem(KEPT, box.checked ? "on" : "off")));
   at("help-button").addEventListener("click", help);
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
@@ -38,6 +39,15 @@ export function start({ open, back }) {
     if (event.target.closest("input, textarea, select") || !box.checked) return;
     if (act(event.key, open)) event.preventDefault();
   });
+}
+
+// A browser that keeps nothing of this site throws.
+function stored(use) {
+  try {
+    return use();
+  } catch {
+    return null;
+  }
 }
 
 function help() {
@@ -60,6 +70,7 @@ function act(key, open) {
     case "l": follow(true); return true;
     case "c": at("copy").click(); return true;
     case "d":
+      if (!at("download").offsetParent) return true;
       at("download").open = true;
       at("download-text").focus();
       return true;

@@ -10,8 +10,11 @@ const SOON_MS = 1000; // while details of some streams are not known
 const TYPING_MS = 250;
 const MOST = 500;
 
-let streams = null, isAll = true, isComplete = true, filter = "", wanted = "", current = null, openStream = () => {};
-let timer = 0, isAsking = false, isWaitingForToken = false, typing = 0;
+let streams = null, filter = "", wanted = "", current = null, openStream = () => {};
+let isAll = true; // whether all streams fit in the list; if not, the gateway searches, too
+let isDescribed = false; // whether the state of each that has one is known
+let searched = "", isComplete = true; // what is listed begins so, and whether that is all that does
+let timer = 0, isAsking = false, isAskedAgain = false, isWaitingForToken = false, typing = 0;
 const rows = new Map(); // name: {item, button, ..., text}
 const offsets = new Map(); // name: {offset, at, rate}
 
@@ -66,6 +69,7 @@ export function start(open) {
 // ---- asking -------------------------------------------------------------------------------------
 
 export async function poll() {
+  isAskedAgain = isAsking;
   if (isAsking || isWaitingForToken) return;
   clearTimeout(timer);
   if (document.hidden) return; // asked again when it is looked at
@@ -76,9 +80,11 @@ export async function poll() {
   const { code, body } = await ask("streams?" + query);
   isAsking = false;
   const isKnown = code !== 200 || body.details_are_complete;
-  timer = setTimeout(poll, isKnown ? LIST_MS : SOON_MS);
+  timer = setTimeout(poll, isAskedAgain ? 0 : isKnown ? LIST_MS : SOON_MS);
   if (code === 200) {
     learn(body);
+    searched = prefix;
+    isDescribed = isKnown;
     isComplete = body.is_complete;
     if (!prefix) isAll = isComplete;
     take(body.streams);
@@ -118,6 +124,7 @@ function take(listed) {
 
 // Open ones first, then the newest ones, by when they began: so the order seldom changes.
 function draw(names) {
+  const focused = document.activeElement?.dataset?.name;
   const groups = new Map();
   const isEnded = (stream) => stream.state !== "OPEN";
   const sorted = [...streams].sort((a, b) =>
@@ -129,11 +136,12 @@ function draw(names) {
   }
   for (const name of [...rows.keys()]) if (!names.has(name)) rows.delete(name);
   const sections = [...groups].map(([key, { label, members }]) => section(key, label, members));
-  const focused = document.activeElement?.dataset?.name;
   const before = [...at("list").children];
   if (before.length !== sections.length || before.some((each, i) => each !== sections[i])) {
     at("list").replaceChildren(...sections);
-    if (focused) rows.get(focused)?.button.focus();
+  }
+  if (focused && document.activeElement?.dataset?.name !== focused) { // it was taken out and put in
+    rows.get(focused)?.button.focus({ preventScroll: true });
   }
   for (const key of [...kept.keys()]) if (!groups.has(key)) kept.delete(key);
 }
@@ -257,7 +265,7 @@ function choose() {
   for (const button of at("filters").children) {
     const state = button.dataset.state;
     const name = state || "All";
-    const count = counted(counts.get(state));
+    const count = counted(counts.get(state)) + (!state || isDescribed || streams === null ? "" : "…");
     if (button.dataset.text === name + count) continue;
     button.dataset.text = name + count;
     button.replaceChildren(...(state ? [make("span", { className: "glyph " + state,
@@ -268,7 +276,9 @@ function choose() {
   at("open").textContent = "Open";
   if (streams === null) return;
   note(!streams.length ? (wanted ? "No stream begins so." : "No streams yet.") : !seen ? "No stream matches."
-    : isComplete ? "" : `These are the newest ${counted(streams.length)}. Type the beginning of a name to find others.`);
+    : isComplete ? (searched ? "These are all whose names begin so." : "")
+    : `These are the newest ${counted(streams.length)}${searched ? " that begin so" : ""}. Type ` +
+      `${searched ? "more" : "the beginning"} of a name to find others.`);
   const buttons = visible();
   if (!buttons.some((button) => button.tabIndex === 0)) {
     for (const other of at("list").querySelectorAll('[tabindex="0"]')) other.tabIndex = -1;

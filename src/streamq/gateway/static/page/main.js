@@ -16,7 +16,8 @@ function open(name) {
   url.searchParams.set("stream", name);
   if (!isSame) history.pushState(null, "", url);
   show(name);
-  if (document.activeElement === document.body) at("title").focus();
+  const hidesList = at("back").offsetParent !== null; // on a small screen, and the focus with it
+  if (hidesList || document.activeElement === document.body) at("title").focus();
 }
 
 function show(name) {

@@ -9,6 +9,7 @@ const KEEP_BLOCKS = 1_000;
 const BLOCK_CHARS = 8_192;
 const LONG_CHARS = 65_536; // of a block without an end of line
 const BLOCK_ROWS = 50;
+const ELEMENT_CHARS = 16; // that an element counts for, of a colour or a sign
 const SURELY_LOG = 3; // chunks that are whole lines
 
 export class Output {
@@ -64,7 +65,9 @@ export class Output {
   row(element, chars) {
     this.endText();
     let block = this.blocks.at(-1);
-    if (!block || block.isText || block.rows >= BLOCK_ROWS) block = this.#block(false);
+    if (!block || block.isText || block.rows >= BLOCK_ROWS || block.chars >= LONG_CHARS) {
+      block = this.#block(false);
+    }
     block.element.append(element);
     this.#count(block, chars, 1);
   }
@@ -131,6 +134,7 @@ export class Output {
       if (last?.className !== className) {
         last = make("span", { className });
         block.element.append(last);
+        this.#count(block, ELEMENT_CHARS, 0);
       }
       last.append(text);
     } else if (last?.nodeType === Node.TEXT_NODE) last.appendData(text);
@@ -144,7 +148,8 @@ export class Output {
     const picture = code < 32 || code === 127 ? "^" + String.fromCharCode(code ^ 64)
       : "‹" + code.toString(16) + "›";
     block.element.append(make("span", { className: "sign", "data-sign": picture }, character));
-    this.#count(block, 1, 0);
+    this.#count(block, ELEMENT_CHARS, 0);
+    if (block.chars >= LONG_CHARS) block.isFull = true;
   };
 }
 

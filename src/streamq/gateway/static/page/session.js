@@ -7,6 +7,7 @@ import { duration } from "./names.js";
 
 const WARN_SECONDS = 120;
 const TICK_MS = 1000;
+const ASK_MS = 60_000; // a gateway that has much to do answers within 50 s
 const CLOCKS_SECONDS = 2; // by which the gateway may be earlier than the page
 const LONG_INTEGERS = JSON.rawJSON || String; // as they were written, not rounded
 
@@ -30,7 +31,8 @@ export async function ask(path, options = {}) {
   const headers = { Accept: "application/json" };
   if (token) headers.Authorization = "Bearer " + token;
   try {
-    const response = await fetch(path, { headers, cache: "no-store", ...options });
+    const signal = AbortSignal.timeout(ASK_MS);
+    const response = await fetch(path, { headers, cache: "no-store", signal, ...options });
     return { code: response.status, body: await response.json().catch(() => null) };
   } catch {
     return { code: 0, body: { message: "The gateway does not answer" } };
@@ -120,7 +122,12 @@ async function use(text) {
 }
 
 async function logOut() {
-  await ask("session", { method: "DELETE" });
+  const { code, body } = await ask("session", { method: "DELETE" });
+  if (code === 0 || code >= 500) {
+    show("token-error", `${sentence(body?.message || "The gateway refuses it")} The cookie is still ` +
+      "there; try again.");
+    return;
+  }
   subject = null;
   endsAt = Infinity;
   hasEnded = false;

@@ -35,6 +35,13 @@ const REFUSALS = {
   backend_unavailable: "The storage behind the gateway does not answer. Trying again…",
 };
 
+// In place of the client's message, which is for programmers.
+const OURS = {
+  unreachable: "The gateway does not answer. Trying again…",
+  revocations_unknown: "The gateway cannot look up which tokens were revoked. Trying again…",
+};
+
 export function refusal(code, message) {
+  if (OURS[code]) return OURS[code];
   return [message, REFUSALS[code]].filter(Boolean).join(". ") || "The gateway refuses this stream.";
 }

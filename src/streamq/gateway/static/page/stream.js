@@ -181,7 +181,7 @@ function known(w, status) {
 // Decides what follows after an error; returns whether to read on.
 async function recover(w, problem) {
   flush(w);
-  if (problem.status === 401) {
+  if (problem.status === 401 || problem.code === "revoked") {
     running(w, false);
     connection("failed", "needs a token");
     show("empty", output.isEmpty ? "Give a token to see this stream." : "");

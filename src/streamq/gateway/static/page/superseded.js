@@ -13,16 +13,20 @@ export class Superseded {
   }
 
   clear() {
-    this.kept = []; // {text, chars}
+    this.kept = []; // {attempt, text, chars}
     this.root.replaceChildren();
   }
 
   add(title, [fragment, chars], isLog) {
     const text = make("div", { className: "old-text" + (isLog ? " log" : "") });
     text.append(fragment);
-    this.root.append(make("details", {}, make("summary", {}, clipped(title, 200)), text));
-    this.kept.push({ text, chars });
-    if (this.root.childElementCount > KEEP_ATTEMPTS) this.root.firstChild.remove();
+    const attempt = make("details", {}, make("summary", {}, clipped(title, 200)), text);
+    this.root.append(attempt);
+    this.kept.push({ attempt, text, chars });
+    if (this.root.childElementCount > KEEP_ATTEMPTS) {
+      if (this.kept[0].attempt === this.root.firstChild) this.kept.shift();
+      this.root.firstChild.remove();
+    }
     let sum = this.kept.reduce((all, each) => all + each.chars, 0);
     while (sum > KEEP_CHARS && this.kept.length > 1) {
       const oldest = this.kept.shift();

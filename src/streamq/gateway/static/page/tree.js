@@ -7,6 +7,7 @@ const SHORT = 100;
 const PREVIEW = 140;
 const MOST_ENTRIES = 100;
 const MOST_CHARS = 2_000;
+const CLOSED_SHARE = 8; // a closed value has no elements: of its characters one in eight counts
 const MOST_OPENED = 20; // entries of what the page opens by itself
 const MOST_DEEP_OPEN = 3; // levels that a value shows when it is opened by the page
 
@@ -19,14 +20,14 @@ function json(value) {
     typeof each === "number" && !Number.isFinite(each) ? String(each) : each) || "";
 }
 
-// Returns the element of a value, and how many characters it takes at most for now.
+// Returns the element of a value, and how many characters it counts for.
 export function jsonElement(value, isOpen) {
   const short = json(value);
   if (short.length <= SHORT || !isBranch(value)) return [line(short), short.length];
   const root = branch(null, value, short);
   root.classList.add("json");
   if (isOpen && root.size <= MOST_OPENED) open(root, MOST_DEEP_OPEN);
-  return [root, Math.min(short.length, 4_000)];
+  return [root, Math.ceil(short.length / CLOSED_SHARE)];
 }
 
 function line(text) {
