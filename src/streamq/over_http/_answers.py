@@ -112,7 +112,10 @@ def problem_error(
     if code == "token_required":
         text += " (the argument token, --token-file, STREAMQ_GATEWAY_TOKEN)"
     elif code == "not_found":
-        text = f"{origin} has no such route: it is no gateway of streamq, or an older version of it"
+        text = (
+            f"{origin} has no such route: it is no gateway of streamq, or an older version of it; "
+            "the address of a stream is that of the gateway, then /events/NAME"
+        )
     elif code == "host_not_allowed":
         text += " (STREAMQ_GATEWAY_HOSTS of the gateway)"
     return kind(text, backend=BACKEND, stream=None if stream is None else str(stream))

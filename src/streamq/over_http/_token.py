@@ -92,6 +92,6 @@ def _checked(token: object) -> str:
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         what = "is empty" if not token else "has characters that no token has"
         raise ConfigurationError(
-            f"the token {what}; give what `streamq token make` prints, or what the issuer returns"
+            f"the token {what}; give what `streamq token new` prints, or what the issuer returns"
         )
     return token

@@ -32,7 +32,8 @@ export class GatewayError extends Error {
     const isOurs = typeof body?.error === "string";
     const code = isOurs ? body.error : `http_${status}`;
     const message = isOurs && body.message || `the server answered ${status}` +
-      (text.trim() && !/<\w/.test(text) ? `: ${text.trim().slice(0, MOST_SHOWN)}` : "");
+      (text.trim() && !/<\w/.test(text) ? `: ${text.trim().slice(0, MOST_SHOWN)}` : "") +
+      (status === 404 ? `; this is no answer of a gateway, so see whether its address is right` : "");
     const after = response.headers.get("retry-after");
     const retryable = isOurs && status === 502 ? after !== null : PASSING.includes(status);
     return new GatewayError(code, message, { status, retryable, pause: milliseconds(after) });

@@ -49,7 +49,8 @@ export class Http {
     } catch (cause) {
       signal.throwIfAborted();
       throw new GatewayError("unreachable", `${url.origin} cannot be reached, or does not permit ` +
-        "this page to read (CORS); the console, or `cause`, has the reason", { retryable: true, cause });
+        "this page to read (CORS, STREAMQ_GATEWAY_ORIGINS of the gateway); the console, or " +
+        "`cause`, has the reason", { retryable: true, cause });
     }
     if (response.ok) return { response, token };
     const problem = await GatewayError.of(response);
