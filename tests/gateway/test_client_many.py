@@ -530,3 +530,16 @@ async def test_a_reader_that_comes_back_late_does_not_mix_two_streams(
             [[], ["end"]],
             [],
         ]
+
+
+async def test_a_prefix_that_is_no_list_is_refused(tmp_path: Path) -> None:
+    """Its letters would be prefixes, and find streams that nobody asked for."""
+    script = """
+    try {
+      new Gateway(given.url).events([], { prefixes: "chat-7/" });
+    } catch (error) {
+      say(error.code, error.message);
+    }
+    """
+    async with running_script(tmp_path, script, url="http://127.0.0.1:1") as running:
+        assert await running.line() == ["bad_request", 'prefixes is "chat-7/"; give a list']

@@ -618,6 +618,9 @@ async def test_what_is_no_request_or_no_stream_is_an_error_at_once(
             await streams.status(request, wrong)
         with pytest.raises(TypeError, match="a stream is"):
             await streams.events(request, [wrong])
+    for wrong in (None, 7):
+        with pytest.raises(TypeError, match="streams is"):
+            await streams.events(request, wrong)
     for wrong in (None, "a", {"type": "http"}):
         with pytest.raises(TypeError, match="give the request of the route"):
             await streams.events(wrong, "a")

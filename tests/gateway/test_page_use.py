@@ -353,6 +353,8 @@ async def test_a_token_is_asked_for_and_kept_as_a_cookie(
     await browser.value("document.getElementById('token-button').click()")
     await browser.value("document.getElementById('log-out').click()")
     await browser.until("document.getElementById('token-title').textContent.includes('needed')")
+    assert "secret" not in await browser.value("document.documentElement.outerHTML")
+    assert await browser.value("document.querySelectorAll('#list button').length") == 0
     await browser.open(f"{guarded}/?stream=s")
     await browser.until("document.querySelector('#token-dialog[open]')")
     assert await browser.text("#output") == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamq import ConfigurationError
-from streamq.over_http._address import GatewayAddress
+from streamq.over_http._address import GatewayAddress, check_is_name
 
 HOST = "https://streams.example.org"
 
@@ -115,3 +115,26 @@ def test_token_is_not_sent_in_clear_text_over_the_internet(origin: str, is_safe:
     else:
         with pytest.raises(ConfigurationError, match="has no TLS"):
             address.check_token_is_safe()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http:/streams.example.org/events/x",
+        "https:streams.example.org/events/x",
+        "ftp://streams.example.org/events/x",
+        "wss://streams.example.org/events/x",
+        "127.0.0.1:8330/events/x",
+        "localhost/t/acme/story/x",
+    ],
+)
+def test_name_that_looks_like_an_address_is_refused(text: str) -> None:
+    """A reader of a mistyped address would wait for minutes for a stream of that name."""
+    with pytest.raises(ConfigurationError, match="looks like an address"):
+        check_is_name(text)
+
+
+@pytest.mark.parametrize("name", ["chat-7/run/answer", "a:8330/x", "app.log/events/x", "https"])
+def test_other_names_are_names(name: str) -> None:
+    """Names of streams have colons, dots, and parts that are called as a route is."""
+    check_is_name(name)

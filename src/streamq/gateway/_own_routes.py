@@ -125,6 +125,8 @@ class StreamResponses:
                 request, streams, Action.READ, send_events, tenant, subject, expires_at
             )
         _check_request(request)
+        if not isinstance(streams, Iterable):
+            raise TypeError(f"streams is {streams!r}; give a name, a StreamId or a list of them")
         given = [streams] if isinstance(streams, str | StreamId) else streams
         names = [_named(each, tenant) for each in given]
         tenants = {each for each, _ in names}

@@ -13,7 +13,7 @@ from streamq._retry import RetryPolicy
 from streamq._settings import Settings, load_settings
 from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue
-from streamq.over_http._address import GatewayAddress, is_gateway_url
+from streamq.over_http._address import GatewayAddress, check_is_name, is_gateway_url
 from streamq.over_http._queue import GatewayQueue, connect
 from streamq.over_http._token import Token
 
@@ -75,8 +75,17 @@ def stream_at(url: str, queue: GatewayQueue) -> StreamId:
 
 
 def names_gateway(stream: str, queue: ChunkQueue | None) -> bool:
-    """Whether a stream is read through a gateway that has to be opened for it."""
-    return queue is None and is_gateway_url(stream)
+    """Whether a stream is read through a gateway that has to be opened for it.
+
+    Raises:
+        ConfigurationError: It looks like an address, and is none.
+    """
+    if queue is not None:
+        return False
+    if is_gateway_url(stream):
+        return True
+    check_is_name(stream)
+    return False
 
 
 def refuse_token(token: Token | None) -> None:

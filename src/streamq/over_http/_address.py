@@ -21,6 +21,10 @@ _STREAM = re.compile(
     rf"(?P<prefix>{_MOUNTED}|.*?)(?:/t/(?P<tenant>[^/]+))?{_ROUTE}(?P<name>.+)", re.DOTALL
 )
 _ROOT = re.compile(r"(?P<prefix>.*?)(?:/t/(?P<tenant>[^/]+))?/?")
+_MISTYPED = re.compile(
+    rf"https?:(?!//)|(?:ftp|wss?)://|(?:localhost|[\w.-]+:\d+)(?:/t/[^/]+)?{_ROUTE}",
+    re.IGNORECASE,
+)
 _PLACES = {"after", "last_event_id", "from", "wait", "last", "follow"}
 _SECRETS = {"ticket", "token", "access_token"}
 _GIVE = "give a token as the argument token, by --token-file or by STREAMQ_GATEWAY_TOKEN"
@@ -30,6 +34,21 @@ _UNSAFE_PARTS = ("", ".", "..")
 def is_gateway_url(text: str) -> bool:
     """Whether a text is the address of a gateway or of a stream on one, and not a stream's name."""
     return text.lower().startswith(_SCHEMES)
+
+
+def check_is_name(text: str) -> None:
+    """Refuse a name that is most likely an address with a slip of the pen.
+
+    Its reader would wait for a stream of that name on the configured backend.
+
+    Raises:
+        ConfigurationError: It looks like one.
+    """
+    if _MISTYPED.match(text) is not None:
+        raise ConfigurationError(
+            f"{text[:200]!r} looks like an address, and does not begin with http:// "
+            "or https://. A stream that is called so is StreamId(tenant, name)"
+        )
 
 
 @dataclass(frozen=True, slots=True)

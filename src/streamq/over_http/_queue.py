@@ -17,7 +17,7 @@ from streamq._errors import (
     ConfigurationError,
     StreamNotFoundError,
 )
-from streamq._events import StreamId
+from streamq._events import StreamId, user_stream
 from streamq.driver import ChunkQueue, Closing, Entry, Guard, Stored, StreamInfo
 
 from ._address import GatewayAddress
@@ -109,8 +109,13 @@ class GatewayQueue(ChunkQueue):
         """Iterate over the streams of a tenant, at most as many as a gateway lists.
 
         Raises:
+            ConfigurationError: No tenant can have this name.
             CapabilityError: After the last one, if there are more than that.
         """
+        try:
+            user_stream(tenant, "x")
+        except ValueError as exc:
+            raise ConfigurationError(f"{exc}; give the tenant first, and then the prefix") from None
         origin = self._client.origin
         async with self._guard():
             url = self._client.address.url(self._in_path(tenant), "streams")

@@ -28,6 +28,9 @@ export class Subscription {
   #events;
 
   constructor(http, names, { prefixes = [], after = {}, ...options }) {
+    if (!Array.isArray(prefixes)) { // text would be taken for a list of its letters
+      throw new GatewayError("bad_request", `prefixes is ${JSON.stringify(prefixes)}; give a list`);
+    }
     this.#http = http;
     this.#options = options;
     this.#prefixes = [...prefixes];

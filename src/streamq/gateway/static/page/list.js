@@ -61,6 +61,10 @@ export function start(open) {
     isWaitingForToken = false;
     poll();
   });
+  changes.addEventListener("logout", () => { // whoever comes next may see nothing of it
+    take([]);
+    streams = null;
+  });
   document.addEventListener("visibilitychange", poll);
   choose();
   poll();

@@ -31,21 +31,26 @@ export function watch(name) {
   };
   document.title = shown(name) + " · streamq";
   at("title").replaceChildren(...nameParts(name));
-  for (const id of ["notice", "empty", "reason"]) show(id, "");
-  at("ending").hidden = at("temporal").hidden = at("stop").hidden = true;
   at("welcome").hidden = true;
   at("head").hidden = at("scroller").hidden = false;
+  clear(w);
+  running(w, false);
+  follow(true);
+  isLive(true);
+  connection("waiting", "connecting");
+  read(w);
+}
+
+// Removes what was read.
+function clear(w) {
+  for (const id of ["notice", "empty", "reason"]) show(id, "");
+  at("ending").hidden = at("temporal").hidden = at("stop").hidden = true;
   superseded.clear();
   output.take();
   values.begin();
   timeline.begin();
   counters.begin();
   state(w, "");
-  running(w, false);
-  follow(true);
-  isLive(true);
-  connection("waiting", "connecting");
-  read(w);
 }
 
 // Stops reading; what is shown stays until another stream is shown.
@@ -149,9 +154,11 @@ async function opened(w) {
   show("empty", output.isEmpty && !w.pending.length ? "Open; nothing has been written to it so far." : "");
 }
 
-// Reads nothing more for somebody who has logged out.
+// Shows nothing more to whoever comes after somebody who has logged out.
 export function logOut() {
-  if (!watched || watched.isOver) return;
+  if (!watched) return;
+  close(watched);
+  clear(watched);
   stopped(watched, "You have logged out; nothing more is read.");
   watched.lacksToken = true;
 }
