@@ -203,6 +203,8 @@ LANGUAGE plpgsql AS $erase$
 DECLARE
     removed bigint;
 BEGIN
+    -- The grave first, as a sweep does: in another order both wait for each other.
+    PERFORM FROM {schema}.buried AS b WHERE b.stream = buried_stream FOR UPDATE;
     DELETE FROM {schema}.records AS r WHERE r.ctid = ANY(ARRAY(
         SELECT o.ctid FROM {schema}.records AS o WHERE o.stream = buried_stream LIMIT most
     ));

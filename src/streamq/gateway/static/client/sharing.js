@@ -86,8 +86,10 @@ export class Sharing {
       problem = caught;
     }
     this.#subscription = null;
-    // The gateway answers so if all streams fail: it is the error of one of them.
-    if (this.#readers.size > 1 && [403, 404, 409].includes(problem?.status)) problem = ALONE;
+    // The gateway answers so if all streams fail: it is the error of one of them, at the place of
+    // one of its readers.
+    const readers = [...this.#readers.values()].reduce((sum, each) => sum + each.size, 0);
+    if (readers > 1 && [403, 404, 409].includes(problem?.status)) problem = ALONE;
     const { connections } = subscription;
     this.#each((reader) => {
       if (problem) reader.fail(problem);
