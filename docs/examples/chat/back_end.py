@@ -41,7 +41,7 @@ USERS = {each.name: each for each in (User("ada", "acme"), User("linus", "globex
 
 @dataclass(frozen=True)
 class Login:
-    """What a token stands for."""
+    """The user that a token names, and when the token ends."""
 
     user: User
     expires_at: float

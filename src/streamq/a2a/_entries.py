@@ -36,12 +36,12 @@ TERMINAL: frozenset[State] = frozenset({"COMPLETED", "FAILED", "CANCELED", "REJE
 INTERRUPTED: frozenset[State] = frozenset({"INPUT_REQUIRED", "AUTH_REQUIRED"})
 
 EMPTY_PART: Json = {"text": ""}
-"""What an update carries that has nothing to add: an artifact has at least one part."""
+"""Part of an update that adds nothing: an artifact has at least one part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a workflow tells the writer of the log; plain JSON in the stream ``a2a-told``.
+    """Entry that a workflow sends to the writer of the log; plain JSON in the stream ``a2a-told``.
 
     Attributes:
         message: A message of the client, for the history.

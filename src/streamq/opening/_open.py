@@ -12,7 +12,6 @@ from typing import Any, Literal, Unpack, overload
 
 from streamq._errors import (
     ConfigurationError,
-    StreamNotFoundError,
     ThrottledError,
 )
 from streamq._events import Gap, StreamId, user_stream
@@ -26,9 +25,9 @@ from streamq.over_http._address import is_gateway_url
 from streamq.over_http._queue import GatewayQueue
 from streamq.over_http._token import Token
 from streamq.quotas._writers import WriterQuota
-from streamq.reading._cursor import Cursor
 from streamq.reading._reader import StreamReader
-from streamq.reading._tail import StreamStatus, read_latest, read_tail
+from streamq.reading._start import given_cursor, start_cursor
+from streamq.reading._tail import StreamStatus, read_tail
 from streamq.records._codec import Codec
 from streamq.records._values import PLAIN, Serializer, T
 from streamq.writing._epochs import clock_epoch
@@ -53,8 +52,6 @@ from ._opening_record import (
 )
 from ._reader_options import ReaderOptions
 from ._requirements import check_capabilities
-
-_NAMED_PLACES = ("beginning", "last", "tail")
 
 
 def open_queue(settings: Settings | None = None) -> Opening[ChunkQueue]:
@@ -278,17 +275,13 @@ def open_reader(
         opening = open_queue_for(stream, queue, token, chosen)
         async with _using(queue, opening) as (used, on_close):
             identity = stream_id(stream, chosen, used)
-            cursor = Cursor() if from_ in _NAMED_PLACES else Cursor.decode(from_, identity)
+            given = given_cursor(from_, identity)
             configured, its_codec = configured_conversion(chosen, identity, value_type)
             check_capabilities(used, require)
             retry = retry_policy(chosen, used, identity)
-            if must_exist:
-                await retry.run(lambda: calling.describe(used, identity))
-            with contextlib.suppress(StreamNotFoundError):  # all of it is still to come
-                if from_ == "tail":
-                    cursor = (await read_tail(used, identity, retry)).cursor
-                elif from_ == "last":
-                    cursor = await read_latest(used, identity, retry)
+            cursor = await start_cursor(
+                used, identity, from_, retry, given=given, must_exist=must_exist
+            )
         return StreamReader(
             used,
             identity,

@@ -6,7 +6,6 @@ Design: docs/design/reading.md.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,7 +16,6 @@ from streamq._errors import (
     CapabilityError,
     ConfigurationError,
     CursorError,
-    StreamNotFoundError,
     StreamqError,
 )
 from streamq._events import Gap, StreamId
@@ -27,11 +25,10 @@ from streamq.calling._queues import check_queue
 from streamq.driver import ChunkQueue, close_all, together
 from streamq.over_http._queue import GatewayQueue
 from streamq.over_http._token import Token
-from streamq.reading._cursor import Cursor
 from streamq.reading._prefixes import PrefixWatch
 from streamq.reading._reader import StreamReader
 from streamq.reading._readers import StreamReaders
-from streamq.reading._tail import read_latest, read_tail
+from streamq.reading._start import given_cursor, start_cursor
 from streamq.records._codec import Codec
 from streamq.records._values import Serializer, T
 
@@ -240,15 +237,9 @@ async def begin_readers(
         begin = place or default
         retry = retry_policy(settings, queue, stream)
         serializer, codec = convert(stream)
-        is_named = begin in ("beginning", "last", "tail")
-        cursor = Cursor() if is_named else Cursor.decode(begin, stream)
-        if must_exist:
-            await retry.run(lambda: calling.describe(queue, stream))
-        with contextlib.suppress(StreamNotFoundError):  # all of it is still to come
-            if begin == "tail":
-                cursor = (await read_tail(queue, stream, retry)).cursor
-            elif begin == "last":
-                cursor = await read_latest(queue, stream, retry)
+        cursor = await start_cursor(
+            queue, stream, begin, retry, given=given_cursor(begin, stream), must_exist=must_exist
+        )
         return StreamReader(
             queue,
             stream,
