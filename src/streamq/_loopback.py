@@ -30,7 +30,7 @@ RESERVED_SUFFIXES = (".localhost", ".test", ".local", ".home.arpa", ".internal")
 
 
 def is_own_network(host: str) -> bool:
-    """Whether a name or an address can only be one of a network of one's own.
+    """Whether a name or an address can only belong to a private network.
 
     That is a private address, a name without a dot, and a name that the public DNS does not have.
 

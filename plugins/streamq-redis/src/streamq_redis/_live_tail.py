@@ -315,6 +315,6 @@ class LiveTail:
 def _blamed(error: Exception, *, was_dropped: bool) -> Exception | None:
     """Return the error for the readers of a connection that is lost.
 
-    What another connection has learnt is none of theirs: they ask their server again.
+    An error that another connection has met is not raised to them: they ask their server again.
     """
     return None if was_dropped else error

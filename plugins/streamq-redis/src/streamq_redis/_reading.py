@@ -160,7 +160,7 @@ class KeyScan:
             self.connection, self.cursor = connection, b"0"
 
     def is_new(self, stream: StreamId) -> bool:
-        """Whether a stream has not been seen, from now on it has."""
+        """Return whether a stream is seen for the first time, and remember it."""
         if stream in self.seen:
             return False
         self.seen.add(stream)
