@@ -6,7 +6,9 @@ is the application, :func:`create_routes` are routes for an application of one's
 * ``_agent``: the declaration; ``_scope``: whose task it is, and its id;
 * ``_fold``: a task as its log describes it; ``_log``: reading the log;
 * ``_directory``: what Temporal knows of tasks;
-* ``_handler``: the operations; ``_app``, ``_checks``: HTTP; ``_grpc``: gRPC.
+* ``_lookup``: the task that a request names; ``_sending``, ``_watching``, ``_cancelling``,
+  ``_listing``: the operations; ``_guarding``: which errors of them clients see;
+* ``_handler``: the operations as the SDK's interface; ``_app``, ``_checks``: HTTP; ``_grpc``: gRPC.
 
 Design: docs/design/a2a.md.
 """

@@ -9,14 +9,13 @@ import base64
 import binascii
 import json
 
+from a2a.server.context import ServerCallContext
 from a2a.types.a2a_pb2 import ListTasksRequest, ListTasksResponse, TaskState
 from a2a.utils.errors import InvalidParamsError
-from a2a.utils.task import apply_history_length
+from a2a.utils.task import apply_history_length, validate_history_length, validate_page_size
 
-from ._directory import TaskDirectory
 from ._fold import TaskFold
-from ._log import TaskLogs
-from ._scope import Scope
+from ._lookup import Lookup
 
 _PAGE_SIZE = 50
 _MOST_READ = 1_000
@@ -24,7 +23,7 @@ _MOST_READ = 1_000
 
 
 async def list_tasks(
-    directory: TaskDirectory, logs: TaskLogs, scope: Scope, params: ListTasksRequest
+    lookup: Lookup, params: ListTasksRequest, context: ServerCallContext
 ) -> ListTasksResponse:
     """Return a page of tasks.
 
@@ -32,9 +31,14 @@ async def list_tasks(
     log: so a page with them may be short, or empty, and still have a token for the next.
 
     Raises:
-        InvalidParamsError: The token is none of ours.
+        InvalidParamsError: The token is none of ours, or a number is out of its range.
         StreamqError: Temporal or the queue does not answer.
     """
+    validate_history_length(params)
+    if params.HasField("page_size"):
+        validate_page_size(params.page_size)
+    scope = lookup.scope(params.tenant, context)
+    directory, logs = await lookup.directory(), await lookup.logs()
     size = params.page_size or _PAGE_SIZE
     token, skipped = _decode(params.page_token)
     response = ListTasksResponse(page_size=size)
