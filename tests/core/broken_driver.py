@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeAlias
 
+from streamq import Settings, open_reader, open_writer
+from streamq import describe as status_of
 from streamq.driver import (
     Capabilities,
     ChunkQueue,
@@ -136,3 +138,20 @@ def listing(*infos: object) -> Defect:
             yield info
 
     return defect
+
+
+async def write(queue: AcmeQueue, settings: Settings) -> None:
+    """Open a new attempt, and end it."""
+    async with open_writer("s", queue=queue, settings=settings) as writer:
+        await writer.send_chunk("x")
+
+
+async def read(queue: AcmeQueue, settings: Settings) -> None:
+    """Read to the end."""
+    async with open_reader("s", queue=queue, settings=settings) as reader:
+        await reader.collect()
+
+
+async def status(queue: AcmeQueue, settings: Settings) -> None:
+    """Ask where the stream stands."""
+    await status_of("s", queue=queue, settings=settings)

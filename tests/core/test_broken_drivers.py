@@ -11,47 +11,31 @@ from typing import Any
 
 import pytest
 
-from streamq import (
-    DriverError,
-    OnRetry,
-    Settings,
-    open_queue,
-    open_reader,
-    open_writer,
-)
+from streamq import DriverError, OnRetry, Settings, open_reader, open_writer
 from streamq import describe as status_of
 from streamq._sweep import Life, SweepRequest, Verdict, sweep
-from streamq.driver import (
-    ChunkQueue,
-    Stored,
-    StreamId,
-    StreamInfo,
-    StreamNotFoundError,
-)
-from streamq.opening import _open
+from streamq.driver import ChunkQueue, Stored, StreamId, StreamInfo, StreamNotFoundError
 
-from .broken_driver import AcmeDriver, AcmeQueue, Defect, altering, listing, raising, returning
+from .broken_driver import (
+    AcmeQueue,
+    Defect,
+    altering,
+    listing,
+    raising,
+    read,
+    returning,
+    status,
+    write,
+)
 
 STREAM = StreamId("default", "s")
 Use = Callable[[AcmeQueue, Settings], Awaitable[object]]
-
-
-async def write(queue: AcmeQueue, settings: Settings) -> None:
-    """Open a new attempt, and end it."""
-    async with open_writer("s", queue=queue, settings=settings) as writer:
-        await writer.send_chunk("x")
 
 
 async def replay(queue: AcmeQueue, settings: Settings) -> None:
     """Open an attempt that compares its chunks with those that are stored."""
     writer = await open_writer("s", queue=queue, settings=settings, on_retry=OnRetry.REPLAY)
     await writer.aclose()
-
-
-async def read(queue: AcmeQueue, settings: Settings) -> None:
-    """Read to the end."""
-    async with open_reader("s", queue=queue, settings=settings) as reader:
-        await reader.collect()
 
 
 async def read_gaps(queue: AcmeQueue, settings: Settings) -> None:
@@ -80,11 +64,6 @@ async def consume(queue: AcmeQueue, settings: Settings) -> None:
 async def read_latest(queue: AcmeQueue, settings: Settings) -> None:
     """Begin at the latest value."""
     await (await open_reader("s", from_="last", queue=queue, settings=settings)).aclose()
-
-
-async def status(queue: AcmeQueue, settings: Settings) -> None:
-    """Ask where the stream stands."""
-    await status_of("s", queue=queue, settings=settings)
 
 
 async def sweep_all(queue: AcmeQueue, settings: Settings) -> None:
@@ -492,138 +471,3 @@ async def test_a_defect_says_where_in_the_driver_it_is(
     ) as caught:
         await status_of("s", queue=queue, settings=settings)
     assert isinstance(caught.value.__cause__, KeyError)
-
-
-QUEUES: list[tuple[str, Callable[[ChunkQueue], Any], str]] = [
-    ("None", lambda _: None, r"Driver\.open\(\) returned None is not a ChunkQueue"),
-    ("an object", lambda _: object(), "is not a ChunkQueue"),
-    ("no name", lambda inner: changed(inner, backend=None), "backend is None, not the name"),
-    ("no home", lambda inner: changed(inner, home=None), "__new__ does not call that of"),
-    ("hidden", lambda inner: changed(inner, hidden_seconds=-1), "hidden_seconds is -1"),
-    ("capabilities", lambda inner: changed(inner, capabilities={}), "capabilities is {}, not Cap"),
-    ("a flag", lambda inner: promising(inner, replay=1), "capabilities.replay is 1, not a bool"),
-    ("a size", lambda inner: promising(inner, max_record_bytes=None), "max_record_bytes is None"),
-    ("a class", lambda inner: promising(inner, latency="fast"), "latency is 'fast', not a Lat"),
-]
-
-
-def changed(inner: ChunkQueue, **attributes: object) -> AcmeQueue:
-    """A queue with other attributes."""
-    queue = AcmeQueue(inner)
-    vars(queue).update(attributes)
-    return queue
-
-
-def promising(inner: ChunkQueue, **capabilities: object) -> AcmeQueue:
-    """A queue with other capabilities."""
-    found = dataclasses.replace(inner.capabilities, **capabilities)  # type: ignore[arg-type]
-    return changed(inner, capabilities=found)
-
-
-@pytest.fixture
-def acme(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> type[AcmeDriver]:
-    """The driver, as the one that is configured."""
-
-    class Chosen(AcmeDriver):
-        pass
-
-    monkeypatch.setattr(_open, "load_driver", lambda _: Chosen)
-    return Chosen
-
-
-@pytest.mark.parametrize(("make", "message"), [q[1:] for q in QUEUES], ids=[q[0] for q in QUEUES])
-async def test_a_queue_that_lacks_something_is_refused_when_it_is_opened(
-    settings: Settings,
-    acme: type[AcmeDriver],
-    make: Callable[[ChunkQueue], Any],
-    message: str,
-) -> None:
-    """What is missing would be an AttributeError somewhere else, later."""
-
-    async def opener(inner: ChunkQueue) -> Any:
-        return make(inner)
-
-    acme.opener = opener
-    with pytest.raises(DriverError, match=message):
-        await open_queue(settings)
-    with pytest.raises(DriverError, match=message):
-        await open_reader("s", settings=settings)
-
-
-@pytest.mark.parametrize(
-    "error", [KeyError("k"), OSError("o"), TimeoutError("t"), asyncio.CancelledError()]
-)
-async def test_a_driver_that_fails_to_open_is_named(
-    settings: Settings, acme: type[AcmeDriver], error: BaseException
-) -> None:
-    """Opening is the first call of every program."""
-    acme.opener = raising(error)
-    with pytest.raises(DriverError, match=rf"'acme'.* open\(\) raised {type(error).__name__}"):
-        await open_writer("s", settings=settings)
-
-
-async def test_a_given_queue_is_examined_too(queue: ChunkQueue, settings: Settings) -> None:
-    """Applications open queues themselves, and pass them on."""
-    broken = promising(queue, fenced=None)
-    for use in (read, write, status):
-        with pytest.raises(DriverError, match=r"capabilities\.fenced is None, not a bool"):
-            await use(broken, settings)
-
-
-async def test_capabilities_that_change_are_refused(queue: ChunkQueue, settings: Settings) -> None:
-    """A writer that relied on a fence would go on without one."""
-    broken = AcmeQueue(queue)
-    await write(broken, settings)
-    broken.capabilities = dataclasses.replace(broken.capabilities, fenced=False)
-    with pytest.raises(DriverError, match="promises fenced=False after fenced=True"):
-        await read(broken, settings)
-
-
-@pytest.mark.parametrize("defect", [raising(KeyError("k")), raising(asyncio.CancelledError())])
-async def test_a_queue_that_cannot_be_closed_is_named(
-    settings: Settings, acme: type[AcmeDriver], defect: Defect
-) -> None:
-    """By who opened it, however it was opened."""
-
-    async def opener(inner: ChunkQueue) -> ChunkQueue:
-        return AcmeQueue(inner, aclose=defect)
-
-    acme.opener = opener
-    with pytest.raises(DriverError, match=r"aclose\(\) raised (KeyError|CancelledError)"):
-        async with open_queue(settings):
-            pass
-    with pytest.raises(DriverError, match=r"aclose\(\) raised (KeyError|CancelledError)"):
-        async with open_reader("s", settings=settings):
-            pass
-
-
-async def test_a_queue_that_never_closes_is_left_behind(
-    settings: Settings, acme: type[AcmeDriver], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A program that has ended must not wait for a driver for ever."""
-    monkeypatch.setattr("streamq.calling._calls._CLOSING_SECONDS", 0.1)
-
-    async def hanging(_: ChunkQueue) -> None:
-        await asyncio.Event().wait()
-
-    async def opener(inner: ChunkQueue) -> ChunkQueue:
-        return AcmeQueue(inner, aclose=hanging)
-
-    acme.opener = opener
-    with pytest.raises(DriverError, match=r"aclose\(\) has not ended for 0\.1 s"):
-        async with open_queue(settings):
-            pass
-
-
-async def test_a_driver_that_never_opens_is_given_up(
-    settings: Settings, acme: type[AcmeDriver], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Opening has a limit even if the driver has none."""
-    monkeypatch.setattr("streamq.calling._drivers._OPENING_SECONDS", 0.1)
-
-    async def opener(_: ChunkQueue) -> None:
-        await asyncio.Event().wait()
-
-    acme.opener = opener
-    with pytest.raises(DriverError, match=r"open\(\) has not ended for 0\.1 s"):
-        await open_queue(settings)

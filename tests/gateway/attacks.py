@@ -1,112 +1,49 @@
 """Lists what is tried against a gateway, and each answer, for the tests and for docs/tokens.md.
 
 ``python -m tests.gateway.attacks`` renews the table there. In paths and headers, ``<mine>`` and the
-like stand for tokens and tickets, see :data:`PLACEHOLDERS`.
+like stand for tokens and tickets, see :data:`tests.gateway.attack.PLACEHOLDERS`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
 
 from tests.access.forgeries import FORGERIES
 
-Headers: TypeAlias = dict[str, str]
-
-PLACEHOLDERS = (
-    "<mine>",  # a token that may read `mine` and what is below it
-    "<describes>",  # one that may only describe it
-    "<cancels>",  # one that may only cancel it
-    "<expired>",
-    "<ticket>",  # a ticket for `mine`
-    "<old-ticket>",
-    "<forged-ticket>",
+from .attack import (
+    ABSENT,
+    ADA,
+    BAD,
+    BY_APPLICATION,
+    COOKIE,
+    CROSS,
+    CURSOR,
+    DESCRIBES,
+    FAILED,
+    HOST,
+    HTTPS,
+    INVALID,
+    LEFT_OUT,
+    LINK,
+    MINE,
+    NO_ROUTE,
+    NOTHING,
+    ORIGIN,
+    OWN_COOKIE,
+    OWN_PAGE,
+    REPORTED,
+    REQUIRED,
+    SCOPE,
+    SITE,
+    Attack,
+    by_every_route,
+    forgery,
 )
-
-MINE = {"Authorization": "Bearer <mine>"}
-DESCRIBES = {"Authorization": "Bearer <describes>"}
-OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
-CROSS = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
-LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
-COOKIE = {"Cookie": "streamq=<mine>"}
-OWN_COOKIE = {**COOKIE, **OWN_PAGE}
-HTTPS = {"Host": "streams.example.org", "X-Forwarded-Proto": "https", **OWN_PAGE}
-
-REQUIRED = (401, "token_required")
-INVALID = (401, "invalid_token")
-SCOPE = (403, "insufficient_scope")
-ABSENT = (404, "stream_not_found")
-NO_ROUTE = (404, "not_found")
-BAD = (400, "bad_request")
-CURSOR = (409, "cursor")
-ORIGIN = (403, "origin_not_allowed")
-SITE = (403, "cross_site")
-HOST = (421, "host_not_allowed")
-FAILED = (500, "authorize_failed")
-NOTHING = (200, "an empty list")
-REPORTED = (200, "stream_not_found")
-LEFT_OUT = (200, "nothing of it")
-
-ADA = {"X-User": "ada"}
-BY_APPLICATION = (
-    "Without tokens, where the application's `authorize` permits to read and list `mine`"
-)
-"""The theme that is tried against a gateway without tokens."""
 
 _LONG = "x" * 2_000
 _ID = "m1.AAAAAAAAAAAA"
 _MANY = "&".join(f"stream={i}" for i in range(257))
 _MINE_BODY = '{"streams": ["mine"]}'
-
-
-@dataclass(frozen=True, slots=True)
-class Attack:
-    """A request, and how it is answered.
-
-    Attributes:
-        what: What is tried.
-        request: Method and path.
-        answer: Status and error code.
-        headers: What the request brings.
-        body: Its body.
-    """
-
-    what: str
-    request: str
-    answer: tuple[int, str]
-    headers: Headers = field(default_factory=dict)
-    body: str = ""
-
-
-def _forgery(name: str) -> Attack:
-    return Attack(name, "GET /events/a", INVALID, {"Authorization": f"Bearer <forgery {name}>"})
-
-
-def _by_every_route(
-    what: str, name: str, prefix: str = "", headers: Headers = MINE
-) -> list[Attack]:
-    return [
-        Attack(f"{what}: {method} {path}", request, answer, headers)
-        for method, path in (
-            ("GET", "/events/NAME"),
-            ("GET", "/events/NAME?from=tail"),
-            ("GET", "/events/NAME?from=last"),
-            ("GET", "/events/NAME?after=9999"),
-            ("GET", "/streams/NAME/events"),
-            ("GET", "/story/NAME"),
-            ("GET", "/records/NAME"),
-            ("GET", "/records/NAME?follow=false"),
-            ("GET", "/records/NAME?last=4"),
-            ("GET", "/streams/NAME"),
-            ("DELETE", "/streams/NAME"),
-            ("POST", "/ticket/NAME"),
-            ("POST", "/cancel/NAME"),
-        )
-        for request in (f"{method} {prefix}{path.replace('NAME', name)}",)
-        for answer in (NOTHING if path.endswith("follow=false") else ABSENT,)
-    ]
-
 
 ATTACKS: dict[str, list[Attack]] = {
     "Without a token": [
@@ -139,10 +76,10 @@ ATTACKS: dict[str, list[Attack]] = {
         Attack("token in another header", "GET /events/mine", REQUIRED, {"X-Token": "<mine>"}),
     ],
     "A token that nobody has issued, or not for this": [
-        _forgery(name) for name in FORGERIES if name not in ("empty", "line breaks")
+        forgery(name) for name in FORGERIES if name not in ("empty", "line breaks")
     ],
     "Streams of others, which are not there": [
-        *_by_every_route("a stream of the same tenant", "theirs"),
+        *by_every_route("a stream of the same tenant", "theirs"),
         Attack("a name that goes on", "GET /events/mine2", ABSENT, MINE),
         Attack("a name that goes on, listed", "GET /streams?prefix=mine2", NOTHING, MINE),
         Attack("in capitals", "GET /events/MINE", ABSENT, MINE),
@@ -157,8 +94,8 @@ ATTACKS: dict[str, list[Attack]] = {
         Attack("an endless name", f"GET /events/{'x' * 2_000}", BAD, MINE),
     ],
     "A tenant in the path that is not the token's": [
-        *_by_every_route("its stream", "theirs", "/t/other"),
-        *_by_every_route("its stream of a name of mine", "mine", "/t/other"),
+        *by_every_route("its stream", "theirs", "/t/other"),
+        *by_every_route("its stream of a name of mine", "mine", "/t/other"),
         Attack("a list", "GET /t/other/streams", NOTHING, MINE),
         Attack("a list of a prefix", "GET /t/other/streams?prefix=mine", NOTHING, MINE),
         Attack(
@@ -384,8 +321,8 @@ ATTACKS: dict[str, list[Attack]] = {
         *(
             each
             for each in [
-                *_by_every_route("a stream of others", "theirs", headers=ADA),
-                *_by_every_route("another tenant", "mine", "/t/other", headers=ADA),
+                *by_every_route("a stream of others", "theirs", headers=ADA),
+                *by_every_route("another tenant", "mine", "/t/other", headers=ADA),
             ]
             if "/ticket/" not in each.request
         ),
@@ -505,7 +442,6 @@ ATTACKS: dict[str, list[Attack]] = {
         Attack("a DELETE of all", "DELETE /events?prefix=mine", (405, "method_not_allowed"), MINE),
     ],
 }
-
 
 DOCUMENT = Path(__file__).parents[2] / "docs/tokens.md"
 BEGIN, END = "<!-- tests/gateway/attacks.py -->\n", "<!-- end -->\n"

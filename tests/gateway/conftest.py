@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -13,8 +13,10 @@ import pytest
 from streamq import Settings, load_settings
 from streamq.driver import QueueOptions
 from streamq.memory import MemoryDriver, MemorySettings
+from streamq_redis.embedded import EmbeddedRedis
 
 from .browsers import Browser, running_browser
+from .replicas import settings_of
 from .served import Serve, WatchedQueue
 
 
@@ -41,3 +43,23 @@ async def start(queue: WatchedQueue, settings: Settings) -> AsyncIterator[Serve]
 async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
     async with running_browser(tmp_path) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[EmbeddedRedis]:
+    """A server for all tests of the process."""
+    with EmbeddedRedis() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def shared_settings(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    """A backend that several gateways share, and a key for tokens."""
+    if request.param == "redis":
+        server: EmbeddedRedis = request.getfixturevalue("redis")
+        monkeypatch.setenv("STREAMQ_REDIS_URL", server.url)
+        monkeypatch.setenv("STREAMQ_REDIS_KEY_PREFIX", f"r{uuid.uuid4().hex}")
+    monkeypatch.setenv("STREAMQ_SQLITE_PATH", str(tmp_path / "streams.db"))
+    return settings_of(request.param)

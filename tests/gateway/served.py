@@ -10,16 +10,9 @@ from typing import Any, NoReturn
 import httpx
 from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 
-from streamq import Encoding, Settings
+from streamq import Encoding, Settings, open_writer
 from streamq.driver import ChunkQueue, Stored, StreamId
-from streamq.gateway import (
-    Authorize,
-    Gateway,
-    GatewayOptions,
-    GatewayServer,
-    create_app,
-    serve,
-)
+from streamq.gateway import Authorize, Gateway, GatewayOptions, GatewayServer, create_app, serve
 from streamq.testing import FaultyQueue
 
 
@@ -131,3 +124,15 @@ class Serve:
             httpx.AsyncClient(base_url=server.url, timeout=10, limits=httpx.Limits())
         )
         return Served(server, client, app.state.gateway)
+
+
+async def fill(queue: WatchedQueue, name: str, count: int = 3) -> None:
+    async with open_writer(name, queue=queue) as writer:
+        for number in range(count):
+            await writer.send_chunk(f"{number} ")
+
+
+async def end(queue: ChunkQueue, name: str, *values: Any, epoch: int | None = None) -> None:
+    async with open_writer(name, queue=queue, epoch=epoch) as writer:
+        for value in values:
+            await writer.send_chunk(value)

@@ -31,7 +31,8 @@ from streamq.access import (
 )
 from streamq.driver import StreamId
 
-from .attacks import ATTACKS, BY_APPLICATION, DOCUMENT, PLACEHOLDERS, Attack, renewed
+from .attack import BY_APPLICATION, PLACEHOLDERS, Attack
+from .attacks import ATTACKS, DOCUMENT, renewed
 from .served import Serve, Served, WatchedQueue
 
 STREAMS = [("default", "mine"), ("default", "mine/1"), ("default", "mine2"), ("default", "theirs")]

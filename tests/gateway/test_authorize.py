@@ -3,98 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import json
-import logging
-import math
-import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
-from fastapi import FastAPI, HTTPException
 from httpx_sse import aconnect_sse
-from pydantic import SecretStr
 from starlette.requests import Request
 
-from streamq import (
-    Chunk,
-    ConfigurationError,
-    Settings,
-    load_settings,
-    open_reader,
-    open_writer,
-)
-from streamq.access import Action, Grant, mint_token, new_secret, permit
+from streamq.access import Action, Grant, permit
 from streamq.driver import StreamId
-from streamq.gateway import Authorize, GatewayOptions, create_app, token_rights
-from streamq.gateway import serve as serve_app
+from streamq.gateway import create_app
 from streamq.gateway._request_rights import rights_of_request
 
-from .served import WatchedQueue, eventually
+from .authorizing import (
+    ABSENT,
+    FORBIDDEN,
+    OPEN,
+    STREAMS,
+    Start,
+    listed,
+    own_chats,
+    seen,
+    starting,
+    user,
+    write,
+)
+from .served import WatchedQueue
 
-OPEN = load_settings(backend="memory", retry_seconds=0.05)
-WITH_TOKENS = OPEN.model_copy(update={"token_key": SecretStr(new_secret())})
-ABSENT = (404, "stream_not_found")
-FORBIDDEN = (403, "insufficient_scope")
-
-Start = Callable[..., Any]
-
-
-@pytest.fixture
-async def start(queue: WatchedQueue) -> AsyncIterator[Start]:
-    async with AsyncExitStack() as stack:
-
-        async def begin(
-            authorize: Authorize, settings: Settings = OPEN, **options: Any
-        ) -> httpx.AsyncClient:
-            app = create_app(
-                queue, settings, authorize=authorize, options=GatewayOptions(**options)
-            )
-            server = await stack.enter_async_context(serve_app(app))
-            return await stack.enter_async_context(
-                httpx.AsyncClient(base_url=server.url, timeout=10)
-            )
-
-        yield begin
-
-
-def user(request: Request) -> str:
-    return request.headers.get("x-user", "nobody")
-
-
-def own_chats(request: Request, _stream: StreamId | None) -> Any:
-    """Return what most applications would: the user's own streams, whichever is asked for."""
-    return [permit("read", "list", prefix=f"chats/{user(request)}")]
-
-
-def bearer(**of: Any) -> dict[str, str]:
-    return {"Authorization": f"Bearer {mint_token(settings=WITH_TOKENS, **of)}"}
-
-
-def seen(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json().get("error", "")
-
-
-async def write(queue: WatchedQueue, *names: str, tenant: str = "default") -> None:
-    settings = OPEN.model_copy(update={"tenant": tenant})
-    for name in names:
-        async with open_writer(name, queue=queue, settings=settings) as writer:
-            await writer.send_chunk(f"secret of {name}")
-
-
-async def listed(client: httpx.AsyncClient, path: str = "/streams", **headers: str) -> list[str]:
-    answer = await client.get(path, headers=headers)
-    assert answer.status_code == 200, answer.text
-    return sorted(each["name"] for each in answer.json()["streams"])
-
-
-STREAMS = ("chats/ada/1", "chats/ada/2", "chats/bob/1", "chats/ada2")
 ROUTES = [
     ("GET", "/events/NAME"),
     ("GET", "/events/NAME?from=tail"),
@@ -106,6 +42,12 @@ ROUTES = [
     ("POST", "/cancel/NAME"),
     ("DELETE", "/streams/NAME"),
 ]
+
+
+@pytest.fixture
+async def start(queue: WatchedQueue) -> AsyncIterator[Start]:
+    async with starting(queue) as start:
+        yield start
 
 
 async def test_each_user_reads_and_lists_the_own_streams(start: Start, queue: WatchedQueue) -> None:
@@ -291,144 +233,6 @@ async def test_a_closed_gateway_is_opened_by_its_application_only(
     assert seen(await client.get("/streams/a")) == ABSENT
 
 
-async def test_a_token_and_the_application_have_to_permit_it(
-    start: Start, queue: WatchedQueue
-) -> None:
-    """Neither widens the other."""
-    await write(queue, "a/1", "b/1")
-    client = await start(lambda *_: [permit("read", "delete", "list", prefix="a")], WITH_TOKENS)
-    assert seen(await client.get("/streams/a/1")) == (401, "token_required")
-    everything = bearer(every=True, actions=["read", "list"])
-    assert (await client.get("/streams/a/1", headers=everything)).status_code == 200
-    assert seen(await client.get("/streams/b/1", headers=everything)) == ABSENT
-    answer = await client.delete("/streams/a/1", headers=everything)
-    assert seen(answer) == FORBIDDEN
-    assert "token and application do not permit" in answer.json()["message"]
-    assert await listed(client, **everything) == ["a/1"]
-    narrow = bearer(prefix="b", actions=["read", "list"])
-    assert seen(await client.get("/streams/a/1", headers=narrow)) == ABSENT
-    assert seen(await client.get("/streams/b/1", headers=narrow)) == ABSENT
-    assert await listed(client, **narrow) == []
-    admin = bearer(every=True, actions=["admin"])
-    revoked = await client.post("/revocations", headers=admin, json={"subject": "eve"})
-    assert seen(revoked) == FORBIDDEN
-    assert (await client.delete("/streams/a/1", headers=admin)).status_code == 204
-
-
-async def test_yes_leaves_a_token_as_it_is(start: Start, queue: WatchedQueue) -> None:
-    """Beside tokens the hook can be a check that most requests pass."""
-    await write(queue, "a", "b")
-    blocked = {"eve"}
-
-    def authorize(request: Request, _stream: StreamId | None) -> bool:
-        rights = token_rights(request)
-        return rights is not None and rights.subject not in blocked
-
-    client = await start(authorize, WITH_TOKENS)
-    ada = bearer(every=True, actions=["read", "list", "admin"], subject="ada")
-    eve = bearer(every=True, actions=["read", "list", "admin"], subject="eve")
-    assert await listed(client, **ada) == ["a", "b"]
-    revoked = await client.post("/revocations", headers=ada, json={"subject": "mallory"})
-    assert revoked.status_code == 200
-    assert seen(await client.get("/streams/a", headers=eve)) == ABSENT
-    assert seen(await client.get("/streams", headers=eve)) == FORBIDDEN
-    assert seen(await client.post("/revocations", headers=eve, json={})) == FORBIDDEN
-
-
-async def test_a_ticket_and_a_cookie_say_whose_they_are(start: Start, queue: WatchedQueue) -> None:
-    """An EventSource has no header that the application could look at."""
-    await write(queue, "a")
-    asked: list[str | None] = []
-
-    def authorize(request: Request, _stream: StreamId | None) -> bool:
-        rights = token_rights(request)
-        asked.append(None if rights is None else rights.subject)
-        return rights is not None and rights.subject == "ada"
-
-    tickets = WITH_TOKENS.model_copy(update={"gateway_ticket_key": SecretStr(new_secret())})
-    client = await start(authorize, tickets)
-    token = bearer(stream="a", subject="ada")
-    ticket = (await client.post("/ticket/a", headers=token)).json()["path"]
-    assert "secret" in (await client.get(f"/{ticket}")).text
-    cookie = {"Cookie": "streamq=" + token["Authorization"].removeprefix("Bearer ")}
-    own = {"Sec-Fetch-Site": "same-origin"}
-    assert "secret" in (await client.get("/events/a", headers=cookie | own)).text
-    assert asked == ["ada"] * 3
-
-
-async def test_a_ticket_is_of_a_token(start: Start) -> None:
-    """Without tokens nobody could verify one; the cookie of the application does the same."""
-    tickets = OPEN.model_copy(update={"gateway_ticket_key": SecretStr(new_secret())})
-    client = await start(lambda *_: Grant(True, subject="ada"), tickets)
-    assert seen(await client.post("/ticket/a")) == (401, "token_required")
-
-
-async def test_the_application_says_the_tenant(start: Start, queue: WatchedQueue) -> None:
-    """Users of two companies reach the same gateway, and neither sees the other's streams."""
-    await write(queue, "chats/1", tenant="acme")
-    await write(queue, "chats/1", "chats/2", tenant="globex")
-    await write(queue, "chats/3")
-
-    def authorize(request: Request, _stream: StreamId | None) -> Grant:
-        return Grant([permit("read", "list", prefix="chats")], tenant=user(request))
-
-    client = await start(authorize)
-    head = {"X-User": "acme"}
-    assert await listed(client, **head) == ["chats/1"]
-    assert await listed(client, "/t/acme/streams", **head) == ["chats/1"]
-    assert await listed(client, "/t/globex/streams", **head) == []
-    assert (await client.get("/events/chats/1", headers=head)).status_code == 200
-    assert (await client.get("/t/acme/events/chats/1", headers=head)).status_code == 200
-    for path in ("/events/chats/2", "/events/chats/3", "/t/globex/events/chats/1"):
-        assert seen(await client.get(path, headers=head)) == ABSENT, path
-    assert seen(await client.get("/t/default/story/chats/3", headers=head)) == ABSENT
-    answer = await client.get("/streams/chats/1", headers=head)
-    assert answer.json()["tenant"] == "acme"
-
-
-async def test_yes_is_for_the_gateways_own_tenant(start: Start, queue: WatchedQueue) -> None:
-    """A hook that does not think of tenants opens no other one."""
-    await write(queue, "a", tenant="other")
-    for answer in (True, permit("read", "list", every=True)):
-        client = await start(lambda *_, answer=answer: answer)
-        assert seen(await client.get("/t/other/streams/a")) == ABSENT
-        assert await listed(client, "/t/other/streams") == []
-    client = await start(lambda *_: Grant(True, tenant="other"))
-    assert await listed(client) == await listed(client, "/t/other/streams") == ["a"]
-
-
-async def test_a_tenant_that_is_not_the_tokens_permits_nothing(
-    start: Start, queue: WatchedQueue
-) -> None:
-    """The token is bound to its tenant, whatever the application says."""
-    await write(queue, "a")
-    await write(queue, "a", tenant="other")
-    client = await start(lambda *_: Grant(True, tenant="other"), WITH_TOKENS)
-    token = bearer(every=True, actions=["read", "list"])
-    for path in ("/streams/a", "/t/other/streams/a", "/t/default/streams/a"):
-        assert seen(await client.get(path, headers=token)) == ABSENT
-    assert seen(await client.get("/streams", headers=token)) == FORBIDDEN
-    mine = bearer(every=True, actions=["read"], tenant="other")
-    assert (await client.get("/streams/a", headers=mine)).json()["tenant"] == "other"
-
-
-async def test_an_application_with_tenants_names_those_that_cancel(
-    start: Start, queue: WatchedQueue
-) -> None:
-    """A workflow has no tenant: otherwise one company could stop what another one runs."""
-    name = "chat-7/11111111-2222-3333-4444-555555555555/main"
-    await write(queue, name)
-    given = permit("cancel", "read", every=True)
-    client = await start(lambda *_: Grant([given], tenant="default"))
-    assert seen(await client.post(f"/cancel/{name}")) == (501, "cancel_unavailable")
-    shown = (await client.get(f"/streams/{name}")).json()["actions"]
-    assert shown == ["read", "describe"]  # no page has a button for it
-    await queue.delete(StreamId("default", name))
-    settings = OPEN.model_copy(update={"temporal_address": "127.0.0.1:1"})
-    client = await start(lambda *_: given, settings)
-    assert seen(await client.post(f"/cancel/{name}")) == (503, "temporal_unavailable")
-
-
 async def test_yes_to_one_stream_is_no_right_on_another(queue: WatchedQueue) -> None:
     """Whoever writes another handler cannot use an answer for what was not asked."""
     app = create_app(queue, OPEN, authorize=lambda *_: True)
@@ -442,247 +246,6 @@ async def test_yes_to_one_stream_is_no_right_on_another(queue: WatchedQueue) -> 
     assert search.rights.allow(Action.LIST, stream)
     assert not search.rights.allow(Action.READ, stream)
     assert [each.allow(Action.READ, of) async for of, each in search.each([stream])] == [True]
-
-
-async def test_a_connection_ends_with_the_permission(start: Start, queue: WatchedQueue) -> None:
-    """A session that ends must not leave a stream open that was begun in it."""
-    ends: list[float] = []
-
-    def authorize(_request: Request, stream: StreamId | None) -> Grant:
-        ends.append(time.time() + 1.0)
-        assert stream is not None
-        return Grant([permit("read", stream=stream.name)], expires_at=ends[-1])
-
-    client = await start(authorize)
-    async with open_writer("a", queue=queue) as writer:
-        await writer.send_chunk("x")
-        await writer.flush()
-        async with aconnect_sse(client, "GET", "/events/a") as source:
-            events = [each async for each in source.aiter_sse() if each.data]
-    assert time.time() >= ends[0]
-    assert [each.event for each in events] == ["token", "chunk", "reconnect"]
-    assert 0 < events[0].json()["expires_in_seconds"] <= 1.0
-    assert events[-1].json()["reason"] == "token_expired"
-
-
-@pytest.mark.parametrize("sooner", ["token", "application"])
-async def test_the_earlier_end_counts(sooner: str, start: Start, queue: WatchedQueue) -> None:
-    """A long session makes no token longer, and a long token no session."""
-    short, long = 60, 600
-    granted = short if sooner == "application" else long
-    lifetime = timedelta(seconds=short if sooner == "token" else long)
-    client = await start(lambda *_: Grant(True, expires_at=time.time() + granted), WITH_TOKENS)
-    await write(queue, "a")
-    answer = await client.get("/events/a", headers=bearer(stream="a", lifetime=lifetime))
-    data = answer.text.partition("event: token\ndata: ")[2].partition("\n")[0]
-    assert 0 < json.loads(data)["expires_in_seconds"] <= short
-
-
-async def test_a_permission_that_has_ended_is_401(start: Start, queue: WatchedQueue) -> None:
-    """A client would otherwise connect again without end, and get nothing each time."""
-    await write(queue, "a")
-    client = await start(lambda *_: Grant(True, expires_at=time.time() - 1))
-    for path in ("/events/a", "/streams"):
-        assert seen(await client.get(path)) == (401, "invalid_token")
-
-
-async def test_the_subject_counts_for_quotas(queue: WatchedQueue, tmp_path: Path) -> None:
-    """Users of an application have quotas as holders of tokens do."""
-    quotas = tmp_path / "quotas.toml"
-    quotas.write_text("[tenants.default.subjects.ada]\nconnections = 1\n")
-    settings = OPEN.model_copy(update={"quotas": quotas})
-    app = create_app(
-        queue, settings, authorize=lambda request, _: Grant(True, subject=user(request))
-    )
-    async with (
-        serve_app(app) as server,
-        httpx.AsyncClient(base_url=server.url) as client,
-        open_writer("a", queue=queue) as writer,
-    ):
-        await writer.send_chunk("x")
-        await writer.flush()
-        ada, bob = {"X-User": "ada"}, {"X-User": "bob"}
-        async with aconnect_sse(client, "GET", "/events/a", headers=ada) as source:
-            assert source.response.status_code == 200
-            assert seen(await client.get("/events/a", headers=ada)) == (429, "quota")
-            async with aconnect_sse(client, "GET", "/events/a", headers=bob) as other:
-                assert other.response.status_code == 200
-
-
-@pytest.mark.parametrize("kind", ["sync", "async", "partial", "object", "plain around async"])
-async def test_every_kind_of_function(kind: str, start: Start, queue: WatchedQueue) -> None:
-    """Also one that is made from another: a mistake here would be a request without a check."""
-    await write(queue, "mine", "theirs")
-
-    def plain(request: Request, stream: StreamId | None) -> Any:
-        assert threading.current_thread() is not threading.main_thread()
-        return permit("read", stream=user(request))
-
-    async def asynchronous(request: Request, stream: StreamId | None) -> Any:
-        await asyncio.sleep(0)
-        return permit("read", stream=user(request))
-
-    async def with_more(more: str, request: Request, stream: StreamId | None) -> Any:
-        return permit(more, stream=user(request))
-
-    class Checks:
-        async def __call__(self, request: Request, stream: StreamId | None) -> Any:
-            return permit("read", stream=user(request))
-
-    def wrapped(request: Request, stream: StreamId | None) -> Any:
-        return asynchronous(request, stream)
-
-    functions: dict[str, Authorize] = {
-        "sync": plain,
-        "async": asynchronous,
-        "partial": functools.partial(with_more, "read"),
-        "object": Checks(),
-        "plain around async": wrapped,
-    }
-    client = await start(functions[kind])
-    head = {"X-User": "mine"}
-    assert (await client.get("/streams/mine", headers=head)).status_code == 200
-    assert seen(await client.get("/streams/theirs", headers=head)) == ABSENT
-
-
-async def test_a_function_that_blocks_delays_no_reader(start: Start, queue: WatchedQueue) -> None:
-    """A query to a database in a plain function must not hold up the live streams."""
-    entered, proceed = threading.Event(), threading.Event()
-
-    def authorize(_request: Request, stream: StreamId | None) -> bool:
-        if stream is not None and stream.name == "slow":
-            entered.set()
-            assert proceed.wait(20)
-        return True
-
-    await write(queue, "slow", "quick")
-    client = await start(authorize)
-    waiting = asyncio.create_task(client.get("/streams/slow"))
-    await eventually(entered.is_set)
-    assert (await client.get("/streams/quick")).status_code == 200
-    assert not waiting.done()
-    proceed.set()
-    assert (await waiting).status_code == 200
-
-
-@pytest.mark.parametrize("is_async", [True, False])
-async def test_a_function_that_hangs_is_bounded(
-    is_async: bool, start: Start, queue: WatchedQueue
-) -> None:
-    """A database that is away must not collect requests without end."""
-    await write(queue, "a")
-    release = threading.Event()
-
-    async def hang(_request: Request, _stream: StreamId | None) -> bool:
-        await asyncio.Event().wait()
-        return True
-
-    def block(_request: Request, _stream: StreamId | None) -> bool:
-        return release.wait(20)
-
-    client = await start(hang if is_async else block, authorize_seconds=0.1)
-    try:
-        for path in ("/events/a", "/streams"):
-            answer = await client.get(path)
-            assert seen(answer) == (503, "authorize_timeout")
-            assert "Retry-After" in answer.headers
-    finally:
-        release.set()
-
-
-async def test_a_list_of_many_questions_is_bounded(start: Start, queue: WatchedQueue) -> None:
-    """Each question in time may still be too long together."""
-    await write(queue, *(f"s/{i}" for i in range(20)))
-
-    async def authorize(_request: Request, stream: StreamId | None) -> bool:
-        if stream is not None:
-            await asyncio.sleep(0.3)
-        return True
-
-    client = await start(authorize, authorize_seconds=0.5)
-    assert seen(await client.get("/streams")) == (503, "authorize_timeout")
-    assert len(await listed(client, "/streams?limit=5")) == 5
-
-
-async def test_an_http_exception_is_the_answer(start: Start) -> None:
-    """The application decides what somebody who is not logged in hears."""
-
-    def authorize(_request: Request, _stream: StreamId | None) -> bool:
-        raise HTTPException(401, "log in first", headers={"WWW-Authenticate": "Cookie"})
-
-    client = await start(authorize)
-    for path in ("/events/a", "/streams", "/t/other/story/a"):
-        answer = await client.get(path)
-        assert seen(answer) == (401, "unauthorized")
-        assert answer.json()["message"] == "log in first"
-        assert answer.headers["WWW-Authenticate"] == "Cookie"
-        assert answer.headers["Cache-Control"] == "no-store"
-
-
-@pytest.mark.parametrize("kind", ["raises", "None", "text", "list", "subclass"])
-async def test_a_function_that_fails_opens_nothing(
-    kind: str, start: Start, queue: WatchedQueue, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its text may have secrets; the log has it once, with the line of the code."""
-    await write(queue, "a")
-
-    def authorize(_request: Request, _stream: StreamId | None) -> Any:
-        if kind == "raises":
-            raise RuntimeError("password hunter2")
-        return {"None": None, "text": "hunter2", "list": ["hunter2"], "subclass": 1}[kind]
-
-    client = await start(authorize)
-    for path in ("/events/a", "/streams"):
-        caplog.clear()
-        answer = await client.get(path)
-        assert seen(answer) == (500, "authorize_failed")
-        assert "hunter2" not in answer.text
-        (record,) = [each for each in caplog.records if each.levelno >= logging.WARNING]
-        assert "create_app(authorize=...)" in record.getMessage()
-        if kind == "raises":
-            assert "hunter2" in caplog.text  # with its traceback
-            assert "test_authorize.py" in caplog.text
-        else:
-            assert "returns True, False, permissions" in record.getMessage()
-
-
-async def test_a_python_reader_brings_the_applications_own_tokens(
-    start: Start, queue: WatchedQueue
-) -> None:
-    """They are as good as ours: refused ones and ones that end are renewed, and nothing is lost."""
-    ends: dict[str, float] = {}
-
-    def authorize(request: Request, _stream: StreamId | None) -> Grant:
-        token = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if token == "token-0" or ends.get(token, math.inf) < time.time():
-            raise HTTPException(401, "log in again")
-        ends.setdefault(token, time.time() + 0.5)
-        return Grant([permit("read", prefix="chats")], expires_at=ends[token], tenant="acme")
-
-    given: list[str] = []
-
-    def token() -> str:
-        given.append(f"token-{len(given)}")
-        return given[-1]
-
-    client = await start(authorize)
-    acme = OPEN.model_copy(update={"tenant": "acme"})
-    async with open_writer("chats/1", queue=queue, settings=acme) as writer:
-        await writer.send_chunk(0)
-        await writer.flush()
-        values = []
-        url = f"{client.base_url}/events/chats/1"
-        async with open_reader(url, token=token, settings=OPEN) as reader, asyncio.timeout(20):
-            async for event in reader:
-                assert isinstance(event, Chunk)
-                values.append(event.value)
-                if len(values) == 4:
-                    break
-                await eventually(lambda: ends[given[-1]] < time.time())
-                await writer.send_chunk(len(values))
-                await writer.flush()
-    assert values == [0, 1, 2, 3]
-    assert len(given) >= 4
 
 
 async def test_other_routes_are_not_affected(start: Start) -> None:
@@ -703,15 +266,6 @@ def test_a_gateway_with_an_application_is_not_open(
     assert not [each for each in caplog.messages if "no issuer of tokens" in each]
 
 
-def test_what_cannot_be_a_function_is_refused(queue: WatchedQueue) -> None:
-    """Before the first request, which would otherwise be answered with 500."""
-    with pytest.raises(ConfigurationError, match="authorize is bool"):
-        create_app(queue, OPEN, authorize=True)  # type: ignore[arg-type]
-    trusting = OPEN.model_copy(update={"gateway_trust_tenants": True})
-    with pytest.raises(ConfigurationError, match=r"Grant\(tenant=\.\.\.\)"):
-        create_app(queue, trusting, authorize=own_chats)
-
-
 async def test_pages_of_other_origins_change_nothing(start: Start, queue: WatchedQueue) -> None:
     """The function may decide by a cookie, which a browser sends from any page."""
     await write(queue, "a")
@@ -724,28 +278,3 @@ async def test_pages_of_other_origins_change_nothing(start: Start, queue: Watche
         answer = await client.delete("/streams/a", headers=head)
         assert seen(answer) == (403, "origin_not_allowed")
     assert (await queue.describe(StreamId("default", "a"))).records
-
-
-async def test_in_fastapi_the_function_sees_what_middleware_has_found(
-    queue: WatchedQueue,
-) -> None:
-    """A login by middleware is at hand: the request is that of the parent."""
-    await write(queue, *STREAMS)
-
-    def authorize(request: Request, _stream: StreamId | None) -> Any:
-        return [permit("read", "list", prefix=f"chats/{request.state.user}")]
-
-    app = FastAPI()
-    app.mount("/live", create_app(queue, OPEN, authorize=authorize))
-
-    @app.middleware("http")
-    async def login(request: Request, call_next: Any) -> Any:
-        request.state.user = user(request)
-        return await call_next(request)
-
-    async with serve_app(app) as server, httpx.AsyncClient(base_url=server.url) as client:
-        assert await listed(client, "/live/streams", **{"X-User": "bob"}) == ["chats/bob/1"]
-        answer = await client.get("/live/events/chats/bob/1", headers={"X-User": "bob"})
-        assert "secret of chats/bob/1" in answer.text
-        answer = await client.get("/live/events/chats/bob/1", headers={"X-User": "ada"})
-        assert seen(answer) == ABSENT

@@ -13,17 +13,11 @@ from streamq import Settings, StreamId, open_writer
 
 from .cutting import cutting
 from .scripts import answering, running_script, said
-from .served import Serve, WatchedQueue, eventually
+from .served import Serve, WatchedQueue, eventually, fill
 
 FOLLOW = """
 for await (const event of new Gateway(given.url).events(given.name, given.options)) say(event);
 """
-
-
-async def fill(queue: WatchedQueue, name: str, count: int = 3) -> None:
-    async with open_writer(name, queue=queue) as writer:
-        for number in range(count):
-            await writer.send_chunk(f"{number} ")
 
 
 async def test_every_event_arrives_once_whatever_cuts_the_connection(

@@ -1,24 +1,17 @@
-"""The page in the hands of people: list, keys, tokens, values, attempts, downloads."""
+"""The page in the hands of people: list, keys, values, attempts, downloads."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from streamq import Settings, load_settings, open_writer
-from streamq.access import mint_token, new_secret, revoke_token
+from streamq import open_writer
 from streamq.driver import ChunkQueue
-from streamq.gateway import GatewayOptions, create_app, serve
 
 from .browsers import Browser
-from .served import Serve, WatchedQueue, eventually
+from .served import Serve, WatchedQueue, end, eventually
 
 RUN = "0d0e7a52-93a8-4f31-9a53-3d61b3a54f2b"
 _ROWS = (
@@ -31,12 +24,6 @@ _LOOK = "document.dispatchEvent(new Event('visibilitychange'))"  # which makes t
 _FOCUS = "document.activeElement.id || document.activeElement.dataset.name || ''"
 
 
-async def end(queue: ChunkQueue, name: str, *values: Any, epoch: int | None = None) -> None:
-    async with open_writer(name, queue=queue, epoch=epoch) as writer:
-        for value in values:
-            await writer.send_chunk(value)
-
-
 async def fail(queue: ChunkQueue, name: str) -> None:
     async with open_writer(name, queue=queue) as writer:
         await writer.fail(ValueError("no"))
@@ -46,9 +33,6 @@ async def listed(browser: Browser, rows: int) -> Any:
     """Wait until the list has so many rows whose state is known, and return its groups."""
     await browser.until(f"document.querySelectorAll('#list .word:not(:empty)').length === {rows}")
     return await browser.value(_ROWS)
-
-
-# ---- the list -----------------------------------------------------------------------------------
 
 
 async def test_streams_are_listed_by_workflow_and_by_folder(
@@ -141,9 +125,6 @@ async def test_the_list_shows_what_goes_on(
         facts = "document.querySelector('#list .facts').textContent"
         await browser.until(f"{_LOOK}, /^21 events · [\\d.]+\\/s$/.test({facts})")
     await browser.until(f"{_LOOK}, document.querySelector('#list .word.END')")
-
-
-# ---- keys ---------------------------------------------------------------------------------------
 
 
 async def test_the_focus_stays_on_its_row_when_streams_begin(
@@ -283,130 +264,6 @@ async def test_single_keys_can_be_switched_off(
     await browser.until("!document.querySelector('dialog[open]')")
     await browser.press("j")
     assert await browser.text("#head") is None
-
-
-# ---- tokens -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def token_settings() -> Settings:
-    return load_settings(backend="memory", retry_seconds=0.05, token_key=new_secret())
-
-
-@pytest.fixture
-async def guarded(queue: WatchedQueue, token_settings: Settings) -> AsyncIterator[str]:
-    """Address of a gateway that asks for tokens."""
-    async with AsyncExitStack() as stack:
-        options = GatewayOptions(retry_seconds=0.05)
-        app = create_app(queue, token_settings, options=options)
-        yield (await stack.enter_async_context(serve(app))).url
-
-
-def token_for(settings: Settings, lifetime: float = 3600) -> str:
-    return mint_token(
-        settings=settings,
-        every=True,
-        actions=("read", "list"),
-        subject="ada",
-        lifetime=timedelta(seconds=lifetime),
-    )
-
-
-async def give(browser: Browser, token: str) -> None:
-    """Paste a token into the dialog."""
-    await browser.until("document.querySelector('#token-dialog[open]')")
-    await browser.until("document.activeElement.id === 'token'")
-    await browser.type(token)
-    await browser.press("Enter")
-
-
-async def test_a_token_is_asked_for_and_kept_as_a_cookie(
-    guarded: str, queue: WatchedQueue, browser: Browser, token_settings: Settings
-) -> None:
-    """Whoever opens a link to a stream gets no further with an answer that says 401."""
-    await end(queue, "s", "secret")
-    await browser.open(f"{guarded}/?stream=s")
-    await browser.until("document.querySelector('#token-dialog[open]')")
-    assert await browser.text("#token-title") == "A token is needed"
-    await browser.type("not a token")
-    await browser.press("Enter")
-    assert "no spaces" in (await browser.text("#token-error") or "")
-    await browser.value("document.getElementById('token').value = ''")
-    await browser.type("ey.no.token")
-    await browser.press("Enter")
-    await browser.until("document.getElementById('token-error').textContent.includes('oken')")
-    await browser.value("document.getElementById('token').value = ''")
-    token = token_for(token_settings)
-    await browser.type(f"Bearer {token}")
-    await browser.press("Enter")
-    await browser.until("document.querySelector('#state.END')")
-    assert await browser.text("#output") == "secret"
-    await browser.until("document.getElementById('token-button').textContent === 'ada'")
-    assert await browser.value("JSON.stringify(localStorage) + JSON.stringify(sessionStorage)") == (
-        "{}{}"
-    )
-    kept = "location.href + document.documentElement.outerHTML + document.cookie"
-    assert token not in await browser.value(kept)
-    await browser.open(f"{guarded}/?stream=s")  # the cookie reads
-    await browser.until("document.querySelector('#state.END')")
-    await browser.until("document.getElementById('token-button').textContent === 'ada'")
-    await browser.value("document.getElementById('token-button').click()")
-    await browser.value("document.getElementById('log-out').click()")
-    await browser.until("document.getElementById('token-title').textContent.includes('needed')")
-    assert "secret" not in await browser.value("document.documentElement.outerHTML")
-    assert await browser.value("document.querySelectorAll('#list button').length") == 0
-    await browser.open(f"{guarded}/?stream=s")
-    await browser.until("document.querySelector('#token-dialog[open]')")
-    assert await browser.text("#output") == ""
-
-
-async def test_a_token_that_ends_is_replaced_and_reading_goes_on(
-    guarded: str, queue: WatchedQueue, browser: Browser, token_settings: Settings
-) -> None:
-    """Nobody starts a long stream again because a token has ended in the middle of it."""
-    async with open_writer("s", queue=queue) as writer:
-        await writer.send_chunk("one ")
-        await writer.flush()
-        await browser.open(f"{guarded}/?stream=s")
-        await give(browser, token_for(token_settings, lifetime=3))
-        await browser.until("document.getElementById('output').textContent === 'one '")
-        notice = "document.getElementById('session-notice')"
-        await browser.until(f"{notice}.textContent.includes('less than two minutes')")
-        await browser.until("document.querySelector('#token-dialog[open]')")
-        assert await browser.text("#token-title") == "The token has ended"
-        await give(browser, token_for(token_settings))
-        await writer.send_chunk("two")
-        await browser.until("document.getElementById('output').textContent === 'one two'")
-        assert await browser.text("#session-notice") is None
-
-
-async def test_a_revoked_token_is_reported_in_words(
-    guarded: str, queue: WatchedQueue, browser: Browser, token_settings: Settings
-) -> None:
-    """It looked like a gateway that fails."""
-    async with open_writer("s", queue=queue) as writer:
-        await writer.send_chunk("one ")
-        await writer.flush()
-        token = token_for(token_settings)
-        await browser.open(f"{guarded}/?stream=s")
-        await give(browser, token)
-        await browser.until("document.getElementById('output').textContent === 'one '")
-        await revoke_token(token, settings=token_settings, queue=queue)
-        await browser.until("document.querySelector('#token-dialog[open]')")
-        assert "not accepted" in (await browser.text("#token-title") or "") or "revoked" in (
-            await browser.text("#token-title") or ""
-        )
-        assert "revoked" in (await browser.text("#token-dialog") or "")
-        await browser.press("Escape")
-        await browser.until("document.getElementById('connection').textContent === 'disconnected'")
-        assert await browser.text("#output") == "one "
-        await browser.value("document.getElementById('token-button').click()")
-        await give(browser, token_for(token_settings, lifetime=1800))
-        await writer.send_chunk("two")
-        await browser.until("document.getElementById('output').textContent === 'one two'")
-
-
-# ---- values, attempts, downloads ----------------------------------------------------------------
 
 
 async def test_a_large_value_is_a_tree_that_is_made_as_it_is_opened(
