@@ -57,6 +57,19 @@ def test_places_may_be_pairs() -> None:
     assert tap.last == (2, 0)
 
 
+@pytest.mark.parametrize(("place", "expected"), [(-1, False), (1, False), (2, True), (3, True)])
+def test_only_a_reader_that_has_everything_waits_in_the_tap(place: int, *, expected: bool) -> None:
+    """What a tap has already, another process may have deleted: the backend knows."""
+    assert filled(1, 2).is_at_end(place) is expected
+
+
+def test_nobody_waits_in_a_tap_that_is_out_of_use() -> None:
+    """No record would come."""
+    tap = filled(1)
+    tap.retire()
+    assert not tap.is_at_end(1)
+
+
 def test_a_driver_chooses_the_overhead_of_a_record() -> None:
     """Small records must not fill a tap with an overhead that its driver does not have."""
     tap: Tap[int, Stored] = Tap(0, max_bytes=100, overhead_bytes=9)

@@ -42,7 +42,8 @@ class Tap(Generic[PlaceT, RecordT]):
 
     For drivers that follow a stream once for all its readers: a live tail pushes every new record
     into the tap and wakes the readers. A tap has every record after :attr:`floor` that the live
-    tail has read. A reader below the floor reads from the backend until it has caught up.
+    tail has read. A reader waits in the tap only at its end (:meth:`is_at_end`); one that is behind
+    reads from the backend until it has caught up.
 
     A place is an integer or a pair of integers. The place of a record is larger than that of every
     record before it. A reader at a place has read all records up to and including it. So a driver
@@ -102,6 +103,15 @@ class Tap(Generic[PlaceT, RecordT]):
     def covers(self, place: PlaceT) -> bool:
         """Whether a reader at this place misses nothing by reading from the tap."""
         return self.is_live and self.floor <= place
+
+    def is_at_end(self, place: PlaceT) -> bool:
+        """Whether a reader at this place can wait in the tap for what comes next.
+
+        Only such a reader may begin its call with a tap that other calls have filled. A tap does
+        not notice that another process deletes the stream, perhaps to begin it anew: what it had
+        before the call, the backend may have no more.
+        """
+        return self.covers(place) and self.last <= place
 
     def after(self, place: PlaceT, max_records: int, max_bytes: int) -> list[RecordT]:
         """Return the records after a place, oldest first, within the bounds of a read.

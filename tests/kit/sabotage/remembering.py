@@ -98,6 +98,37 @@ class ServesWhatItHasRead(SoundQueue):
         self._kept.pop(stream, None)
 
 
+class ServesWhatItHasFollowed(SoundQueue):
+    """Keeps records for which a read has waited, and serves them to reads that may wait."""
+
+    caught_by = checks("""
+        what_a_reader_has_followed_is_gone_with_the_stream
+    """)
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._kept: dict[tuple[StreamId, str], Sequence[Stored]] = {}
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        kept = self._kept.get((stream, after)) if after and max_wait else None
+        if kept:
+            return within_bounds(kept, max_records, max_bytes)
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        found = await super().read(
+            stream, after, max_records=max_records, max_bytes=max_bytes, max_wait=max_wait
+        )
+        if found and clock() > began:
+            self._kept[stream, after] = found
+        return found
+
+    async def delete(self, stream: StreamId) -> None:
+        await super().delete(stream)
+        self._kept = {place: kept for place, kept in self._kept.items() if place[0] != stream}
+
+
 class DescribesWhatItHasDescribed(SoundQueue):
     """Answers with its last description if the server has no such stream."""
 

@@ -91,9 +91,9 @@ class DataTopic:
         return found
 
     def tap(self, number: int, key: bytes, offset: int) -> StreamTap | None:
-        """Return the tap of a stream if a reader at this offset can continue from it."""
+        """Return the tap of a stream, if a reader at this offset can wait there."""
         partition = self._partitions.get(number)
-        return None if partition is None else partition.taps.covering(key, offset)
+        return None if partition is None else partition.taps.at_end(key, offset)
 
     def usual_partition(self, key: bytes) -> PartitionReader:
         """Return the partition that a new stream is put in."""

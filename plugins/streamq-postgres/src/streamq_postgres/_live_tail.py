@@ -13,7 +13,6 @@ Design: docs/design/postgres.md.
 from __future__ import annotations
 
 import asyncio
-import math
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -41,14 +40,12 @@ class Followed:
         names: Its columns.
         tap: Its newest records, and its readers.
         place: Of the newest record that has been read.
-        expires_at: When the stream expires if nothing renews it, by the event loop's clock.
     """
 
     stream: StreamId
     names: Names
     tap: Tap[Place, Stored]
     place: Place
-    expires_at: float = math.inf
 
     def restart(self, after: Place) -> None:
         """Drop all records and go on from a place."""
@@ -95,12 +92,10 @@ class LiveTail:
         self._is_closed = False
         self._loop = asyncio.get_running_loop()
 
-    def tap(self, stream: StreamId) -> Tap[Place, Stored] | None:
-        """Return the tap of a stream, if it is followed and has not expired."""
+    def tap(self, stream: StreamId, place: Place) -> Tap[Place, Stored] | None:
+        """Return the tap of a stream, if a reader at this place can wait there."""
         followed = self._followed.get(stream)
-        if followed is None or followed.expires_at <= self._loop.time():
-            return None
-        return followed.tap
+        return followed.tap if followed is not None and followed.tap.is_at_end(place) else None
 
     async def attach(self, stream: StreamId, after: Place) -> Tap[Place, Stored]:
         """Follow a stream from a place after which the server has just reported no records.
@@ -121,7 +116,6 @@ class LiveTail:
             # The newer records of the tap were deleted, or came just now. Reading them again is
             # right in both cases.
             followed.restart(after)
-        followed.expires_at = math.inf  # until it is read
         followed.tap.used = self._loop.time()
         self._changed[followed] = None  # what came since then has been notified already
         self._wake.set()
@@ -237,12 +231,11 @@ class LiveTail:
 
     def _push(self, followed: Followed, rows: list[Row]) -> None:
         size = 0
-        for _, epoch, idx, data, _ in rows:
+        for _, epoch, idx, data in rows:
             place = epoch, idx
             followed.tap.push(place, Stored(encode_position(place), data))
             size += len(data)
         followed.place = _place_of(rows[-1])
-        followed.expires_at = self._loop.time() + rows[-1][4]
         followed.tap.wake()
         self._record_bytes = max(1, size // len(rows), self._record_bytes // 2)
 

@@ -12,7 +12,6 @@ from datetime import timedelta
 from functools import partial
 
 from streamq.driver import (
-    BEFORE_ALL,
     Capabilities,
     ChunkQueue,
     Closing,
@@ -108,9 +107,7 @@ class PostgresQueue(ChunkQueue):
         self._guard.check(stream)
         start = decode_position(after, backend=BACKEND, stream=stream)
         until = self._loop.time() + max_wait
-        # Without a wait, and from the beginning, only the server knows: a tap may lag behind it, or
-        # still have records of a stream that another process has deleted.
-        tap = self._live_tail.tap(stream) if max_wait > 0 and start != BEFORE_ALL else None
+        tap = self._live_tail.tap(stream, start) if max_wait > 0 else None
         async with self._guard(stream, seconds=max_wait + self._patience):
             while True:
                 if tap is not None:

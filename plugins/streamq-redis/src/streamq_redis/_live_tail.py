@@ -130,10 +130,10 @@ class LiveTail:
         self._next_greeting = 0.0
         self._loop = asyncio.get_running_loop()
 
-    def tap(self, key: bytes) -> Tap[Id, Stored] | None:
-        """Return the tap of a stream, if the stream is followed."""
+    def tap(self, key: bytes, place: Id) -> Tap[Id, Stored] | None:
+        """Return the tap of a stream, if a reader at this place can wait there."""
         followed = self._followed.get(key)
-        return None if followed is None else followed.tap
+        return followed.tap if followed is not None and followed.tap.is_at_end(place) else None
 
     async def attach(self, key: bytes, after: Id) -> Tap[Id, Stored]:
         """Follow a stream from an id after which the server has just reported no records.

@@ -16,7 +16,6 @@ from functools import partial
 import redis.exceptions as rx
 
 from streamq.driver import (
-    BEFORE_ALL,
     Capabilities,
     ChunkQueue,
     Entry,
@@ -99,9 +98,7 @@ class RedisQueue(ChunkQueue):
         start = decode_position(after, backend=BACKEND, stream=stream)
         key = self._keys.key(stream)
         until = self._loop.time() + max_wait
-        # Without a wait, and from the beginning, only the server knows: a tap may lag behind it, or
-        # still have records of a stream that another process has deleted.
-        tap = self._live_tail.tap(key) if max_wait > 0 and start != BEFORE_ALL else None
+        tap = self._live_tail.tap(key, start) if max_wait > 0 else None
         async with self._guard(stream):
             while True:
                 if tap is not None:

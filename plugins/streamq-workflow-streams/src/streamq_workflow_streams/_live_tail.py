@@ -47,8 +47,12 @@ class LiveTail:
         self._followed: dict[StreamId, tuple[HostTap, asyncio.Task[None]]] = {}
         self._now = asyncio.get_running_loop().time
 
-    def find(self, stream: StreamId) -> HostTap | None:
-        """Return the tap of a stream, if the stream is being followed."""
+    def tap(self, stream: StreamId, place: Key) -> HostTap | None:
+        """Return the tap of a stream, if a reader at this place can wait there."""
+        found = self._find(stream)
+        return found if found is not None and found.is_at_end(place) else None
+
+    def _find(self, stream: StreamId) -> HostTap | None:
         found = self._followed.get(stream)
         return None if found is None else found[0]
 
@@ -61,11 +65,10 @@ class LiveTail:
                 up to the offset.
             offset: The host's offset of the next record.
         """
-        tap = self.find(stream)
+        tap = self.tap(stream, floor)
         if tap is not None:
-            if tap.covers(floor):
-                return tap
-            self.drop(stream)
+            return tap
+        self.drop(stream)
         tap = HostTap(
             floor,
             max_bytes=_KEPT_BYTES,
@@ -108,7 +111,7 @@ class LiveTail:
             pass  # the readers find this out by their own queries
         except StreamqError as exc:
             error = exc
-        if self.find(stream) is tap:
+        if self._find(stream) is tap:
             del self._followed[stream]
         tap.retire(error)
 

@@ -13,7 +13,6 @@ from datetime import timedelta
 from temporalio.client import Client
 
 from streamq.driver import (
-    BEFORE_ALL,
     Capabilities,
     ChunkQueue,
     Closing,
@@ -97,9 +96,7 @@ class WorkflowStreamsQueue(ChunkQueue):
         self._connection.guard.check()
         start = decode_position(after, backend=BACKEND, stream=stream)
         until = self._clock() + max_wait
-        # A reader at the beginning queries the host: a tap may still have the records of a stream
-        # that another process has deleted.
-        tap = self._live_tail.find(stream) if max_wait > 0 and start != BEFORE_ALL else None
+        tap = self._live_tail.tap(stream, start) if max_wait > 0 else None
         while True:
             if tap is not None:
                 records = await tap.read(start, max_records, max_bytes, until)

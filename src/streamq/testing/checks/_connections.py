@@ -16,6 +16,10 @@ from ._verdicts import refuses, same, same_records
 
 _MOVED = "a page begins at a place that was counted, and what is before it has changed"
 _AGAIN = "a read of a stream that another connection has deleted and begun anew"
+_FOLLOWED = (
+    "a connection that follows a stream keeps its newest records, and serves them to a read that "
+    "begins below them: let it only wait for what comes, and read the rest from the backend"
+)
 _STALE = "a connection believes what it remembers of a stream: ask the backend, which others change"
 
 
@@ -127,6 +131,38 @@ class ConnectionChecks(Checks):
             for position in (middle, last):
                 found = await self.read(each, stream, position)
                 same_records(data_of(found), [b"new0", b"new1"], _AGAIN, cause=_STALE)
+
+    @promises(
+        "ChunkQueue.delete",
+        "When it returns, the stream can no longer be read, listed or described, in any process.",
+        cause=_FOLLOWED,
+    )
+    @promises("ChunkQueue.read", "Return stored records after a position, oldest first")
+    @requires("replay", "ordered")
+    @pytest.mark.parametrize("is_begun_anew", [False, True], ids=["gone", "begun anew"])
+    async def test_what_a_reader_has_followed_is_gone_with_the_stream(
+        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, is_begun_anew: bool
+    ) -> None:
+        """A reader that waits must not hand out again what a user has deleted elsewhere, or mix it
+        with the next run."""
+        await other.append(stream, entries(b"old-0"))
+        positions = [(await self.read(queue, stream))[-1].position]
+        for index in (1, 2):
+            waiting = await self.blocked(self.read(queue, stream, positions[-1]))
+            await other.append(stream, entries(b"old-%d" % index, first=index))
+            positions.append((await waiting)[-1].position)
+        await other.delete(stream)
+        if is_begun_anew:
+            data, position = numbered(3, "new-"), START
+            await other.append(stream, entries(*data))
+            for expected in data:
+                found = await self.read(queue, stream, position, max_records=1)
+                same_records(data_of(found), [expected], _AGAIN, cause=_FOLLOWED)
+                position = found[-1].position
+        else:
+            found = await self.read(queue, stream, positions[0], max_wait=0.05)
+            what = "a read from the middle of a stream that another connection has deleted"
+            same_records(data_of(found), [], what, cause=_FOLLOWED)
 
     @promises(
         "ChunkQueue.append",

@@ -62,10 +62,10 @@ class PartitionTaps:
         """Return the tap of a stream; ``None`` if it is not followed."""
         return self._taps.get(key)
 
-    def covering(self, key: bytes, offset: int) -> StreamTap | None:
-        """Return the tap of a stream if a reader at this offset can continue from it."""
+    def at_end(self, key: bytes, offset: int) -> StreamTap | None:
+        """Return the tap of a stream, if a reader at this offset can wait there."""
         tap = self._taps.get(key)
-        if tap is None or not tap.covers(offset):
+        if tap is None or not tap.is_at_end(offset):
             return None
         # An offset beyond the live tail is ahead of it or of an earlier log; that needs a request.
         end = self._live_tail.offset(self._partition)

@@ -50,8 +50,7 @@ ORDER BY y.epoch, y.idx
 """
 
 _FOLLOW = """
-SELECT f.number, r.epoch, r.idx, r.data,
-    extract(epoch FROM s.expires_at - statement_timestamp())::double precision
+SELECT f.number, r.epoch, r.idx, r.data
 FROM unnest(%b, %b, %b, %b, %b) AS f (number, tenant, name, epoch, idx)
 JOIN {schema}.streams AS s
     ON s.tenant = f.tenant AND s.name = f.name AND s.expires_at > statement_timestamp()
@@ -65,8 +64,7 @@ CROSS JOIN LATERAL (
 
 # The same for one stream, which is the most frequent form by far.
 _FOLLOW_ONE = """
-SELECT 0, r.epoch, r.idx, r.data,
-    extract(epoch FROM s.expires_at - statement_timestamp())::double precision
+SELECT 0, r.epoch, r.idx, r.data
 FROM {schema}.streams AS s
 CROSS JOIN LATERAL (
     SELECT x.epoch, x.idx, x.data FROM {schema}.records AS x
