@@ -8,10 +8,12 @@
 * ``cost``: history events, actions and latency of every way to read an activity's chunks.
 * ``delays``: how long signals, updates and cancellation wait; run by ``cost``.
 * ``cancel``: time from the cancellation of a workflow to the end of its stream.
+* ``streams``: many live streams from one process to another, on Redis and SQLite.
 * ``revocation``: time from revoking a token to the end of its connections on two gateways.
 
-Shared: ``_contenders`` (the ways that ``cost`` compares), ``_bill`` (the cost of a history),
-``_stamp`` (chunks with the time of their sending), ``_stats`` (percentiles and tables).
+Shared: ``measuring`` (the core that new benchmarks stand on), ``_contenders`` (the ways that
+``cost`` compares), ``_bill`` (the cost of a history), ``_stamp`` (chunks with their sending time),
+``_stats`` (percentiles and tables).
 
 Design: docs/design/testing.md.
 """
