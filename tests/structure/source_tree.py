@@ -48,6 +48,7 @@ LAYERS = (
     ("streamq.testing.applications", "streamq.a2a"),
     ("streamq.a2a.worker",),
     ("streamq.a2a.server",),
+    ("streamq.a2a.sdk",),
     ("streamq.cli",),
     ("streamq_command",),
 )

@@ -108,7 +108,7 @@ class Stage:
         options = dict[str, Any](card=card(name), task_queue=self.task_queue) | options
         if "workflow" not in options:
             options.setdefault("activity", write)
-        listener = _listen()
+        listener = listen()
         server = grpc.aio.server()
         port = server.add_insecure_port("127.0.0.1:0")
         url = f"http://127.0.0.1:{listener.port}"
@@ -123,7 +123,7 @@ class Stage:
         await server.start()
         self._stack.push_async_callback(handler.aclose)
         self._stack.push_async_callback(server.stop, 0)
-        await self._stack.enter_async_context(_served(app, listener))
+        await self._stack.enter_async_context(served(app, listener))
         return Replica(agent, url)
 
     async def aclose(self) -> None:
@@ -131,21 +131,21 @@ class Stage:
 
 
 @dataclass
-class _Listener:
+class Listener:
     socket: Any
     port: int
 
 
-def _listen() -> _Listener:
+def listen() -> Listener:
     import socket
 
     found = socket.socket()
     found.bind(("127.0.0.1", 0))
-    return _Listener(found, found.getsockname()[1])
+    return Listener(found, found.getsockname()[1])
 
 
 @asynccontextmanager
-async def _served(app: Any, listener: _Listener) -> AsyncIterator[None]:
+async def served(app: Any, listener: Listener) -> AsyncIterator[None]:
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve(sockets=[listener.socket]))

@@ -8,7 +8,7 @@ workflow, which outlives the replica.
 * ``_entry``: what one write of a task stores; ``_history``: a task as its entries describe it;
 * ``_journal``: the streams of tasks: appending to them with a version, and reading them;
 * ``_store``, ``_listing``, ``_event_stream``: the interfaces of the SDK;
-* ``_executor``: runs workflows.
+* ``_executor``, ``_forwarding``: runs workflows.
 
 Design: docs/design/a2a.md.
 """

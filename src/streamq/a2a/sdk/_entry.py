@@ -87,8 +87,8 @@ class TaskEntry:
             )
         except (KeyError, TypeError, AttributeError) as exc:
             raise CorruptRecordError(
-                f"a stored entry is not one of a task ({type(exc).__name__}: {exc}); does something "
-                "else write to these streams?"
+                f"a stored entry is not one of a task ({type(exc).__name__}: {exc}); does "
+                "something else write to these streams?"
             ) from exc
 
 

@@ -43,7 +43,7 @@ class QueueTaskEventStream(TaskEventStream):
     async def publish(self, task_id: str, event: VersionedEvent) -> None:
         """Do nothing: the store has stored the event, with the task."""
 
-    async def subscribe(  # type: ignore[override]
+    async def subscribe(
         self, task_id: str, *, after: TaskVersion
     ) -> AsyncGenerator[VersionedEvent, None]:
         """Yield the events of a task that are newer than a version, without end.
@@ -87,7 +87,7 @@ def version_number(version: TaskVersion) -> int:
 def _parts(version: TaskVersion) -> tuple[int, str]:
     if version.is_missing:
         return 0, START
-    value = version._value  # noqa: SLF001 - the SDK's own stores read it, too
+    value = version._value  # as the SDK's own stores do
     number, _, position = str(value).partition(" ")
     if not isinstance(value, str) or not number.isdecimal() or not position:
         raise ConfigurationError(

@@ -46,8 +46,8 @@ async def list_tasks(
     response = ListTasksResponse(total_size=total, page_size=size)
     if len(found) > size:
         response.next_page_token = encode_list_tasks_cursor(page[-1])
-    for each in page:
-        if (history := await journal.read(each.task_id)).version:
+    for place in page:
+        if (history := await journal.read(place.task_id)).version:
             response.tasks.append(history.task)
     return response
 

@@ -21,7 +21,7 @@ from a2a.types.a2a_pb2 import ListTasksRequest, ListTasksResponse, Task, TaskSta
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 
-from ._event_stream import PREFIX, version_of, version_number
+from ._event_stream import PREFIX, version_number, version_of
 from ._history import TaskHistory
 from ._journal import TaskJournal
 from ._listing import list_tasks
@@ -121,9 +121,7 @@ class QueueTaskStore(VersionedTaskStore):
             return None
         return StoredTask(history.task, version_of(history.version, history.position))
 
-    async def list(
-        self, params: ListTasksRequest, context: ServerCallContext
-    ) -> ListTasksResponse:
+    async def list(self, params: ListTasksRequest, context: ServerCallContext) -> ListTasksResponse:
         """Return a page of the owner's tasks, the one that changed last first.
 
         It looks at the newest record of every task, of all owners.
@@ -171,4 +169,3 @@ class QueueTaskStore(VersionedTaskStore):
     ) -> TaskVersion:
         await self._journal.append(task.id, history, history.entry_for(task, event, owner))
         return version_of(history.version, history.position)
-
