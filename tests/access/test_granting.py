@@ -31,7 +31,7 @@ MISTAKES: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
     (("read",), {"every": True, "prefix": "a"}, "say for which streams"),
     ((), {"stream": "a"}, "name an action"),
     (("raed",), {"stream": "a"}, "'raed' is none of the actions read, "),
-    (("write",), {"stream": "a"}, "'write' is none"),
+    (("raed",), {"stream": "a"}, "'raed' is none"),
     ((["read"],), {"stream": "a"}, "is none of the actions"),
     (("read",), {"stream": StreamId("default", "a")}, "of a StreamId give the name"),
     (("read",), {"prefix": 7}, "has to be a text"),

@@ -72,7 +72,7 @@ def test_a_key_is_not_overwritten(inside: Inside, tmp_path: Path) -> None:
         (["new", "--all", "--stream", "a"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "one of --stream"),
         (["new", "--all", "--action", "x"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "'x'"),
         (["new", "--all", "--action", "read,x"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "read, describe"),
-        (["new", "--all", "--action", "write"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "'write'"),
+        (["new", "--all", "--action", "raed"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "'raed'"),
         (["new", "--all", "--action", ","], {"STREAMQ_TOKEN_KEY": "s" * 40}, "action"),
         (["new", "--all", "--tenant", ""], {"STREAMQ_TOKEN_KEY": "s" * 40}, "tenant"),
         (["new", "--all", "--for", "99999999d"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "lifetime"),

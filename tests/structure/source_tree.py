@@ -65,6 +65,7 @@ BRIDGES = (
     ("streamq.testing.applications", "streamq.temporal"),  # and records activities
     ("streamq.gateway._stopping", "streamq.temporal"),  # asks Temporal to cancel
     ("streamq.a2a", "streamq.temporal"),  # its tasks are workflows
+    ("streamq.a2a.server", "streamq.gateway"),  # holds its callers to the same rules
 )
 
 

@@ -15,9 +15,6 @@ from streamq._events import user_stream
 
 from ._rights import Action, Permission, StreamMatch
 
-GIVEN_ACTIONS = tuple(action for action in Action if action is not Action.WRITE)
-"""What can be given to somebody who reads."""
-
 
 def permit(
     *actions: str,
@@ -31,7 +28,7 @@ def permit(
     Give one of ``stream``, ``workflow``, ``prefix`` and ``every``.
 
     Args:
-        actions: ``read``, ``describe``, ``list``, ``cancel``, ``delete``, ``admin``.
+        actions: ``read``, ``describe``, ``list``, ``cancel``, ``delete``, ``write``, ``admin``.
         stream: Name of one stream.
         workflow: Id of a workflow, for all streams of its runs.
         prefix: The stream of this name, and all whose names continue it after a slash: ``chats/7``
@@ -79,7 +76,7 @@ def permission_on(
         raise ValueError(f"the actions are the text {actions!r}; give a list of them")
     chosen = frozenset(map(_action, actions))
     if not chosen:
-        raise ValueError(f"name an action, one or more of {', '.join(GIVEN_ACTIONS)}")
+        raise ValueError(f"name an action, one or more of {', '.join(Action)}")
     match = StreamMatch(*named[0]) if named else StreamMatch("all")
     return Permission(chosen, match)
 
@@ -140,6 +137,7 @@ def _permissions(given: object) -> tuple[Permission, ...]:
 
 
 def _action(name: str) -> Action:
-    if name not in GIVEN_ACTIONS:
-        raise ValueError(f"{name!r} is none of the actions {', '.join(GIVEN_ACTIONS)}")
-    return Action(name)
+    try:
+        return Action(name)
+    except ValueError:
+        raise ValueError(f"{name!r} is none of the actions {', '.join(Action)}") from None

@@ -51,7 +51,7 @@ def mint_token(
         every: All streams of the tenant. It has to be said: an id that is ``None`` by mistake would
             otherwise open everything.
         actions: What the token permits: ``read``, ``describe``, ``list``, ``cancel``, ``delete``,
-            ``admin``.
+            ``write``, ``admin``.
         subject: Who gets it, for quotas, revocation and logs.
         tenant: Whose streams; by default, and for ``None`` only, the configured tenant.
         lifetime: How long it is valid. Browsers get a new one before it ends.

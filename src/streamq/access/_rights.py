@@ -19,8 +19,8 @@ MatchType: TypeAlias = Literal["exact", "workflow", "prefix", "all"]
 class Action(enum.StrEnum):
     """What can be permitted.
 
-    ``read`` includes ``describe``; ``admin`` includes everything but ``write``, which is reserved
-    for producers and permits nothing today.
+    ``read`` includes ``describe``; ``admin`` includes everything. ``write`` is for messages to the
+    tasks of an agent; the gateway has nothing that needs it.
     """
 
     READ = "read"
@@ -39,7 +39,7 @@ _INCLUDED_IN: dict[Action, frozenset[Action]] = {
     Action.CANCEL: frozenset({Action.CANCEL, Action.ADMIN}),
     Action.DELETE: frozenset({Action.DELETE, Action.ADMIN}),
     Action.ADMIN: frozenset({Action.ADMIN}),
-    Action.WRITE: frozenset({Action.WRITE}),
+    Action.WRITE: frozenset({Action.WRITE, Action.ADMIN}),
 }
 
 
@@ -201,7 +201,7 @@ class Rights:
 
     def know(self, stream: StreamId) -> bool:
         """Whether the holder may know that a stream exists: any right on it says so."""
-        return any(self.allow(action, stream) for action in Action if action is not Action.WRITE)
+        return any(self.allow(action, stream) for action in Action)
 
     @property
     def _all_of(self) -> tuple[tuple[Permission, ...], ...]:

@@ -19,6 +19,7 @@ from ._terminal import needs_extra, run_async, show_warning, stdout
 
 if TYPE_CHECKING:
     from streamq.a2a.server import Agent
+    from streamq.a2a.server._access import Access
 
 a2a = typer.Typer(name="a2a")
 
@@ -91,14 +92,26 @@ def serve_agent(
             stdout().print(notice, soft_wrap=True)
             sys.stdout.flush()
             if not is_loopback(host):
-                show_warning(
-                    f"whoever can reach this server on {host} may read and cancel every task: it "
-                    "asks for no credentials; put a proxy in front that authenticates"
-                )
+                _warn_of_the_network(host, handler.access)
             await server.wait()
         return 0
 
     return run_async(work, on_sigterm=0)
+
+
+def _warn_of_the_network(host: str, access: Access) -> None:
+    """Say what others on the network can do, or see."""
+    if access.authority.needs_tokens:
+        show_warning(
+            f"the server takes tokens on {host} without encryption: whoever is on the way can use "
+            "them; put a proxy with TLS in front"
+        )
+    if permitted := access.authority.permitted_without_token:
+        show_warning(
+            f"whoever can reach this server on {host} may {', '.join(permitted)} all tasks that "
+            "nobody's token has started: it asks for no credentials; set STREAMQ_TOKEN_KEY_FILE or "
+            "STREAMQ_TOKEN_ISSUERS, or put a proxy in front that authenticates"
+        )
 
 
 def _load(name: str) -> Agent:

@@ -28,17 +28,18 @@ from streamq.access import (
 )
 
 from ._authorize import Authorizer
-from ._credentials import HTTPS, brought_credential
+from ._credentials import HTTPS, Credential, brought_credential, header_credential
 from ._error_responses import InsufficientScopeError, MissingTokenError
 
 METADATA_PATH = "/.well-known/oauth-protected-resource"
 """Where the gateway says which issuers it accepts."""
 
+OF_EVERYBODY = (Action.READ, Action.LIST)
+"""What everybody may do at a gateway that takes no tokens, unless a setting says otherwise."""
+
 _HIDDEN = f"streamq-hidden-{secrets.token_hex(16)}/"
-_ACCEPTABLE = tuple(action for action in Action if action is not Action.WRITE)
 _NOTHING = "nothing"
 _SEND = "send it in the header Authorization, after the word Bearer"
-_OF_EVERYBODY = (Action.READ, Action.LIST)
 
 
 class Authority:
@@ -50,17 +51,26 @@ class Authority:
     Args:
         settings: The tenant, the issuers, and what is permitted without a token.
         authorizer: Asks the application's own code, too.
+        of_everybody: What everybody may do where neither tokens nor settings say otherwise.
 
     Raises:
         ConfigurationError: A setting cannot be used.
     """
 
-    def __init__(self, settings: Settings, authorizer: Authorizer | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        authorizer: Authorizer | None = None,
+        of_everybody: tuple[Action, ...] = OF_EVERYBODY,
+    ) -> None:
         self.authorizer = authorizer
         """Asks the application's own code; ``None`` if it has none."""
         issuers = configured_issuers(settings)
         self._verifier = TokenVerifier(issuers) if issuers else None
-        actions = actions_without_token(settings, needs_tokens=bool(issuers))
+        actions = actions_without_token(
+            settings, needs_tokens=bool(issuers), of_everybody=of_everybody
+        )
+        self._actions = actions
         self._anonymous = Rights.of_everybody(settings.tenant, actions, takes_tokens=bool(issuers))
         self._trusts_tenants = settings.gateway_trust_tenants
         if issuers and self._trusts_tenants:
@@ -82,6 +92,11 @@ class Authority:
     def needs_tokens(self) -> bool:
         """Whether tokens are accepted at all; otherwise everybody may do the same."""
         return self._verifier is not None
+
+    @property
+    def permitted_without_token(self) -> tuple[Action, ...]:
+        """What a request without a token may do, as far as settings say."""
+        return self._actions
 
     @property
     def is_open(self) -> bool:
@@ -113,31 +128,53 @@ class Authority:
             IssuerUnavailableError: It cannot be verified at the moment.
         """
         if self._verifier is None:
-            if not self._anonymous.permissions and self.authorizer is None:
-                raise InsufficientScopeError(
-                    "this gateway is closed: it takes no tokens, and STREAMQ_GATEWAY_ANONYMOUS "
-                    "permits nothing; its operator has to configure an issuer of tokens"
-                )
+            rights = self._rights_of_everybody()
             named = request.path_params.get("tenant")
             if named is not None and self._trusts_tenants:
-                return dataclasses.replace(self._anonymous, tenant=named)
-            return self._anonymous
+                return dataclasses.replace(rights, tenant=named)
+            return rights
         brought = brought_credential(request, reads=reads)
-        if brought is None:
-            if not self._anonymous.permissions:
-                raise MissingTokenError(f"this needs a token: {_SEND}")
-            return self._anonymous
-        if brought.kind != "ticket":
-            return await self._verifier.verify(brought.text)
+        if brought is None or brought.kind != "ticket":
+            return await self._rights_by(self._verifier, brought)
         if self.tickets is None or not takes_ticket:
             raise InvalidTokenError("a ticket is not accepted here")
         return self.tickets.accept(brought.text)  # it names the token that it was given for
 
-    def metadata(self, request: Request) -> dict[str, object]:
-        """Return which issuers' tokens are accepted, by RFC 9728: those that have an address."""
+    async def rights_by_header(self, request: Request) -> Rights:
+        """Return what a request may do by the token in its header; nothing else of it counts.
+
+        Raises:
+            StreamqError: As for :meth:`rights`.
+        """
+        if self._verifier is None:
+            return self._rights_of_everybody()
+        return await self._rights_by(self._verifier, header_credential(request))
+
+    def _rights_of_everybody(self) -> Rights:
+        """Return what a request may do where no tokens are accepted."""
+        if not self._anonymous.permissions and self.authorizer is None:
+            raise InsufficientScopeError(
+                "this server is closed: it takes no tokens, and STREAMQ_GATEWAY_ANONYMOUS "
+                "permits nothing; its operator has to configure an issuer of tokens"
+            )
+        return self._anonymous
+
+    async def _rights_by(self, verifier: TokenVerifier, brought: Credential | None) -> Rights:
+        if brought is not None:
+            return await verifier.verify(brought.text)
+        if not self._anonymous.permissions:
+            raise MissingTokenError(f"this needs a token: {_SEND}")
+        return self._anonymous
+
+    def metadata(self, resource: str) -> dict[str, object]:
+        """Return which issuers' tokens are accepted, by RFC 9728: those that have an address.
+
+        Args:
+            resource: Address of what accepts them.
+        """
         servers = [name for name in self._names if name.startswith(("https://", "http://"))]
         return {
-            "resource": _own_url(request),
+            "resource": resource,
             **({"authorization_servers": servers} if servers else {}),
             "bearer_methods_supported": ["header"],
             "authorization_details_types_supported": [DETAIL_TYPE],
@@ -163,10 +200,10 @@ class Authority:
 
 def metadata_url(request: Request) -> str:
     """Return where the gateway says which issuers it accepts."""
-    return _own_url(request).rstrip("/") + METADATA_PATH
+    return own_url(request).rstrip("/") + METADATA_PATH
 
 
-def _own_url(request: Request) -> str:
+def own_url(request: Request) -> str:
     """Return the address of the gateway; it may be below that of what has mounted it."""
     own = {**request.scope, "app_root_path": request.scope.get("root_path", "")}
     if own.get(HTTPS):
@@ -225,7 +262,7 @@ def refusal(rights: Rights, what: str, **context: str) -> StreamqError:
     if rights.lacks_token:
         return MissingTokenError(f"without a token nobody may {what} here: {_SEND}", **context)
     return InsufficientScopeError(
-        f"nobody may {what} here: the gateway takes no tokens, and STREAMQ_GATEWAY_ANONYMOUS lists "
+        f"nobody may {what} here: the server takes no tokens, and STREAMQ_GATEWAY_ANONYMOUS lists "
         "what all requests may do",
         **context,
     )
@@ -252,14 +289,16 @@ def _hidden_name(tenant: str, name: str) -> str:
     return _HIDDEN + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def actions_without_token(settings: Settings, *, needs_tokens: bool) -> tuple[Action, ...]:
+def actions_without_token(
+    settings: Settings, *, needs_tokens: bool, of_everybody: tuple[Action, ...] = OF_EVERYBODY
+) -> tuple[Action, ...]:
     """Return what requests without a token may do.
 
     Raises:
         ConfigurationError: The setting has an unknown action.
     """
     if not needs_tokens and not settings.gateway_anonymous.strip():
-        return _OF_EVERYBODY
+        return of_everybody
     return anonymous_actions(settings.gateway_anonymous)
 
 
@@ -273,10 +312,11 @@ def anonymous_actions(text: str) -> tuple[Action, ...]:
         return ()
     found = []
     for name in filter(None, (part.strip().lower() for part in text.split(","))):
-        if name not in _ACCEPTABLE:
+        try:
+            found.append(Action(name))
+        except ValueError:
             raise ConfigurationError(
                 f"STREAMQ_GATEWAY_ANONYMOUS has {name!r}; it lists actions: "
-                f"{', '.join(_ACCEPTABLE)}; or it is {_NOTHING!r}"
-            )
-        found.append(Action(name))
+                f"{', '.join(Action)}; or it is {_NOTHING!r}"
+            ) from None
     return tuple(found)

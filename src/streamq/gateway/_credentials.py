@@ -55,14 +55,9 @@ def brought_credential(request: Request, *, reads: bool = False) -> Credential |
         MissingTokenError: The header is there, and has no token.
         InvalidTokenError: There are two tickets or cookies, or the cookie is not accepted here.
     """
-    given = request.headers.getlist("authorization")
-    if given:
-        token = given[0].strip().partition(" ")[2].strip()
-        if len(given) > 1 or not is_bearer(given[0]) or not token:
-            raise MissingTokenError(
-                "the header Authorization has to be given once: the word Bearer, and a token"
-            )
-        return Credential("header", token)
+    in_header = header_credential(request)
+    if in_header is not None:
+        return in_header
     tickets: list[str] = request.scope.get(_TICKETS, [])
     if tickets:
         if len(tickets) > 1:
@@ -82,6 +77,23 @@ def brought_credential(request: Request, *, reads: bool = False) -> Credential |
             "or Origin)"
         )
     return Credential("cookie", cookies[0])
+
+
+def header_credential(request: Request) -> Credential | None:
+    """Return the token in the header of a request; ``None`` without one.
+
+    Raises:
+        MissingTokenError: The header is there, and has no token.
+    """
+    given = request.headers.getlist("authorization")
+    if not given:
+        return None
+    token = given[0].strip().partition(" ")[2].strip()
+    if len(given) > 1 or not is_bearer(given[0]) or not token:
+        raise MissingTokenError(
+            "the header Authorization has to be given once: the word Bearer, and a token"
+        )
+    return Credential("header", token)
 
 
 def hide_tickets(scope: Scope) -> None:

@@ -185,12 +185,12 @@ class Problem:
         if self.retryable:
             headers["Retry-After"] = str(math.ceil(retry_seconds))
         if metadata_url is not None and self.is_challenge:
-            headers["WWW-Authenticate"] = self._challenge(metadata_url)
+            headers["WWW-Authenticate"] = self.challenge(metadata_url)
         return JSONResponse(
             {"error": self.code, "message": self.message}, self.status, headers=headers
         )
 
-    def _challenge(self, metadata_url: str) -> str:
+    def challenge(self, metadata_url: str) -> str:
         """Return the value of ``WWW-Authenticate``, by RFC 6750 and RFC 9728."""
         parts = ['realm="streamq"']
         if self.code != MissingTokenError.code:

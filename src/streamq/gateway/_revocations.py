@@ -24,7 +24,6 @@ from streamq.access._revocations import Revocation, RevokedTokens, keys_of
 from streamq.driver import ChunkQueue
 
 from ._log_limit import gateway_logger
-from ._queues import Queues
 
 _logger = gateway_logger()
 
@@ -59,6 +58,16 @@ class RevocationImpossibleError(StreamqError):
     code = "revocation_impossible"
 
 
+class OpensQueues(Protocol):
+    """Opens the queue with the revocations."""
+
+    async def open(self) -> ChunkQueue:
+        """Return the queue in which a read may wait."""
+
+    async def open_for_the_past(self) -> ChunkQueue:
+        """Return the queue for all else."""
+
+
 class RevocableConnection(Protocol):
     """An open connection that was opened with a token."""
 
@@ -75,7 +84,7 @@ class Revocations:
         needs_tokens: Whether tokens are accepted at all; otherwise nothing is read.
     """
 
-    def __init__(self, queues: Queues, settings: Settings, needs_tokens: bool) -> None:
+    def __init__(self, queues: OpensQueues, settings: Settings, needs_tokens: bool) -> None:
         self.needs_tokens = needs_tokens
         """Whether tokens are accepted at all."""
         self._queues = queues

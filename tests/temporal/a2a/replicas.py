@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import httpx
 import uvicorn
-from a2a.client import ClientConfig
+from a2a.client import AuthInterceptor, ClientCallContext, ClientConfig, CredentialService
 from a2a.client.client import Client as A2AClient
 from a2a.client.client_factory import ClientFactory
 from a2a.types.a2a_pb2 import (
@@ -41,9 +41,9 @@ TRANSPORTS = ("JSONRPC", "HTTP+JSON", "GRPC")
 
 @asynccontextmanager
 async def sdk_client(
-    url: str, transport: str = "JSONRPC", **options: Any
+    url: str, transport: str = "JSONRPC", *, token: str = "", **options: Any
 ) -> AsyncIterator[A2AClient]:
-    """Open a client of the SDK for the agent at an address."""
+    """Open a client of the SDK for an agent, which sends a token as the card says."""
     async with httpx.AsyncClient(timeout=60) as http:
         config = ClientConfig(
             supported_protocol_bindings=[transport],
@@ -51,9 +51,20 @@ async def sdk_client(
             grpc_channel_factory=grpc.aio.insecure_channel,
             **options,
         )
-        client = await ClientFactory(config).create_from_url(url)
+        auth = AuthInterceptor(_Credential(token))
+        client = await ClientFactory(config).create_from_url(url, interceptors=[auth])
         async with client:
             yield client
+
+
+class _Credential(CredentialService):
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def get_credentials(
+        self, security_scheme_name: str, context: ClientCallContext | None
+    ) -> str | None:
+        return self._token or None
 
 
 @dataclass
@@ -74,9 +85,11 @@ class Replica:
         """Open a client of the SDK, as anybody would."""
         return sdk_client(self.url, transport, **options)
 
-    def starter(self, transport: str = "JSONRPC") -> AbstractAsyncContextManager[A2AClient]:
+    def starter(
+        self, transport: str = "JSONRPC", **options: Any
+    ) -> AbstractAsyncContextManager[A2AClient]:
         """Open a client that does not stream, and gets the answer to a message at once."""
-        return self.client(transport, streaming=False)
+        return self.client(transport, streaming=False, **options)
 
 
 class Stage:
@@ -105,6 +118,8 @@ class Stage:
     async def replica(self, **options: Any) -> Replica:
         """Serve an agent over all transports on free ports."""
         name = options.pop("name", self.task_queue)
+        settings = options.pop("settings", self.settings)
+        authorize = options.pop("authorize", None)
         options = dict[str, Any](card=card(name), task_queue=self.task_queue) | options
         if "workflow" not in options:
             options.setdefault("activity", write)
@@ -114,11 +129,9 @@ class Stage:
         url = f"http://127.0.0.1:{listener.port}"
         given = dict[str, Any](url=url, grpc_url=f"127.0.0.1:{port}", heartbeat_seconds=2)
         agent = Agent(**given | options)
-        app = create_app(agent, client=self.client, queue=self.queue, settings=self.settings)
-        handler = TaskHandler(
-            agent,
-            Resources(agent, client=self.client, queue=self.queue, settings=self.settings),
-        )
+        connections = dict[str, Any](client=self.client, queue=self.queue, settings=settings)
+        app = create_app(agent, authorize=authorize, **connections)
+        handler = TaskHandler(agent, Resources(agent, **connections), authorize=authorize)
         add_to_grpc_server(server, handler)
         await server.start()
         self._stack.push_async_callback(handler.aclose)

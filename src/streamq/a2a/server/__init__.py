@@ -3,7 +3,8 @@
 Needs ``a2a-sdk`` (``pip install "streamq[a2a]"``). :class:`Agent` declares one, :func:`create_app`
 is the application, :func:`create_routes` are routes for an application of one's own.
 
-* ``_agent``: the declaration; ``_scope``: whose task it is, and its id;
+* ``_agent``: the declaration; ``_card``: what clients get of it;
+* ``_scope``: whose task it is, and its id; ``_access``: who sends a request, and what it may do;
 * ``_fold``: a task as its log describes it; ``_log``: reading the log;
 * ``_directory``: what Temporal knows of tasks;
 * ``_lookup``: the task that a request names; ``_sending``, ``_watching``, ``_cancelling``,

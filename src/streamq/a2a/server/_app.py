@@ -19,13 +19,18 @@ from a2a.server.routes import (
 from a2a.utils.constants import AGENT_CARD_WELL_KNOWN_PATH
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import BaseRoute, Mount, Router
+from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
+from streamq.gateway._authority import METADATA_PATH
+from streamq.gateway._authorize import Authorize
 
+from ._access_http import AccessGate, about_tokens
+from ._access_request import WithRequest
 from ._agent import Agent
+from ._card import public_card
 from ._checks import RequestChecks
 from ._handler import TaskHandler
 from ._resources import Resources
@@ -43,6 +48,7 @@ def create_app(
     queue: ChunkQueue | None = None,
     settings: Settings | None = None,
     context_builder: ServerCallContextBuilder | None = None,
+    authorize: Authorize | None = None,
 ) -> Starlette:
     """Return the application of an agent: its card, JSON-RPC at ``/``, and HTTP+JSON.
 
@@ -55,11 +61,24 @@ def create_app(
             the first request needs it.
         queue: An open queue, which stays open; by default one is opened as configured.
         settings: Settings to use; by default those that are configured.
-        context_builder: Finds the caller of a request; by default the one that an authentication
-            middleware of Starlette has found, if any. Nothing else protects tasks: without it, put
-            the application behind something that authenticates.
+        context_builder: Finds the caller of a request where no tokens are accepted; by default the
+            one that an authentication middleware of Starlette has found, if any.
+        authorize: A function of yours that says what a request may do, as for the gateway's
+            :func:`streamq.gateway.create_app`. It is called with ``None``, to learn whom the
+            request is from and what it may do in general, and then with the stream of the task. A
+            call by gRPC comes as a POST with its metadata as headers.
+
+    Where no issuer of tokens, no such function and no context builder is given, whoever reaches the
+    application sees every task of which he knows the id, and lists them all: the log has a warning,
+    unless ``STREAMQ_GATEWAY_ANONYMOUS`` says what is permitted.
+
+    Raises:
+        ConfigurationError: A setting is invalid.
     """
-    handler = TaskHandler(agent, Resources(agent, client=client, queue=queue, settings=settings))
+    resources = Resources(agent, client=client, queue=queue, settings=settings)
+    handler = TaskHandler(agent, resources, authorize=authorize)
+    if context_builder is None:
+        handler.access.warn_if_open()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -84,16 +103,21 @@ def create_routes(
         handler: Answers the requests; close it with the application.
         context_builder: As for :func:`create_app`.
     """
-    card = handler.agent.served_card()
-    inner = Router(
-        [
-            *create_agent_card_routes(card, cache_control=f"public, max-age={_CARD_SECONDS}"),
-            *create_jsonrpc_routes(handler, "/", context_builder),
-            *create_rest_routes(handler, context_builder),
-        ]
+    agent, access, builder = handler.agent, handler.access, WithRequest(context_builder)
+    card = public_card(agent, access.authority)
+    public = create_agent_card_routes(card, cache_control=f"public, max-age={_CARD_SECONDS}")
+    if access.authority.needs_tokens:
+        public.append(Route(METADATA_PATH, about_tokens(access, agent.url)))
+    operations = Router(
+        [*create_jsonrpc_routes(handler, "/", builder), *create_rest_routes(handler, builder)]
     )
-    middleware = [Middleware(RequestChecks), Middleware(_CardAge)]
-    return [Mount("/", app=inner, middleware=middleware)]
+    metadata_url = agent.url.rstrip("/") + METADATA_PATH
+    checks = [
+        Middleware(AccessGate, access=access, metadata_url=metadata_url),
+        Middleware(RequestChecks),
+    ]
+    inner = Router([*public, Mount("/", app=operations, middleware=checks)])
+    return [Mount("/", app=inner, middleware=[Middleware(_CardAge)])]
 
 
 class _CardAge:

@@ -12,6 +12,8 @@ from a2a.server.context import ServerCallContext
 from a2a.types.a2a_pb2 import CancelTaskRequest, Task, TaskState
 from a2a.utils.errors import TaskNotCancelableError
 
+from streamq.access import Action
+
 from ._lookup import Lookup
 from ._resources import server_logger
 
@@ -27,10 +29,11 @@ async def cancel_task(
 
     Raises:
         TaskNotFoundError: There is none that the caller may see.
+        AccessError: The caller may not cancel it.
         TaskNotCancelableError: It has ended.
         StreamqError: Temporal or the backend does not answer.
     """
-    place, fold, cursor = await lookup.task(params.id, params.tenant, context)
+    place, fold, cursor = await lookup.task(params.id, params.tenant, context, Action.CANCEL)
     directory, logs = await lookup.directory(), await lookup.logs()
     if fold.is_terminal or not await directory.cancel(place):
         raise TaskNotCancelableError(f"Task {place.task_id} has ended already")

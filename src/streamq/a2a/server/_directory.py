@@ -114,7 +114,7 @@ class TaskDirectory:
                     id=task_id,
                     task_queue=agent.task_queue,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                    memo={_MEMO: _memo(scope, context_id)},
+                    memo={_MEMO: scope.memo(context_id)},
                     execution_timeout=(
                         timedelta(seconds=agent.execution_seconds)
                         if agent.execution_seconds
@@ -164,7 +164,7 @@ class TaskDirectory:
         if _MEMO not in memo:
             return None
         [found] = await self._client.data_converter.decode([memo[_MEMO]])
-        if not isinstance(found, dict) or found != _memo(scope, str(found.get("context", ""))):
+        if not isinstance(found, dict) or found != scope.memo(str(found.get("context", ""))):
             return None
         cancelled = status == WorkflowExecutionStatus.CANCELED.value
         return TaskPlace(task_id, run_id, found["context"], status in _ENDED, cancelled)
@@ -265,15 +265,6 @@ class TaskDirectory:
         """
         execution = Execution("workflow", place.task_id, place.run_id)
         return await cancel_execution(self._client, execution, _RETRY)
-
-
-def _memo(scope: Scope, context_id: str) -> dict[str, str]:
-    return {
-        "agent": scope.agent,
-        "tenant": scope.tenant,
-        "user": scope.user,
-        "context": context_id,
-    }
 
 
 def _query(scope: Scope, context_id: str) -> str:

@@ -15,8 +15,12 @@ from a2a.server.request_handlers.grpc_handler import (
     GrpcServerCallContextBuilder,
 )
 from a2a.types import a2a_pb2_grpc
-from a2a.utils.errors import VersionNotSupportedError
+from a2a.utils.errors import A2AError, VersionNotSupportedError
+from a2a.utils.grpc_status import status_to_grpc
+from google.rpc.error_details_pb2 import ErrorInfo  # type: ignore[import-untyped]
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
+from ._access_errors import AccessError
 from ._handler import TaskHandler
 
 _VERSION = "a2a-version"
@@ -37,7 +41,25 @@ def add_to_grpc_server(
     """
     builder = _OfVersion1(context_builder or DefaultGrpcServerCallContextBuilder())
     add: Any = a2a_pb2_grpc.add_A2AServiceServicer_to_server  # generated, without types
-    add(GrpcHandler(handler, builder), server)
+    add(_Handler(handler, builder), server)
+
+
+class _Handler(GrpcHandler):
+    """Gives callers that may not do something the status for that."""
+
+    async def abort_context(self, error: A2AError, context: grpc.aio.ServicerContext) -> None:
+        """End a call with an error."""
+        if not isinstance(error, AccessError):
+            await super().abort_context(error, context)
+            return
+        info = ErrorInfo(
+            reason=error.reason, domain="a2a-protocol.org", metadata={"code": error.code}
+        )
+        status = Status(code=error.grpc_status.value[0], message=error.message)
+        status.details.add().Pack(info)
+        answer = status_to_grpc(status)
+        context.set_trailing_metadata(answer.trailing_metadata)
+        await context.abort(answer.code, answer.details)
 
 
 class _OfVersion1(GrpcServerCallContextBuilder):
@@ -63,4 +85,6 @@ class _OfVersion1(GrpcServerCallContextBuilder):
                 raise VersionNotSupportedError(
                     f"A2A version {str(value)!r} is not supported; this agent speaks version 1.0"
                 )
-        return self._inner.build(context)
+        found = self._inner.build(context)
+        found.state.setdefault("grpc_context", context)
+        return found

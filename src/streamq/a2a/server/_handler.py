@@ -34,6 +34,10 @@ from a2a.types.a2a_pb2 import (
 from a2a.utils.errors import PushNotificationNotSupportedError, UnsupportedOperationError
 from a2a.utils.task import apply_history_length, validate_history_length
 
+from streamq.driver import close_all
+from streamq.gateway._authorize import Authorize
+
+from ._access import Access
 from ._agent import Agent
 from ._cancelling import cancel_task
 from ._guarding import disclosing_nothing, guarded
@@ -48,19 +52,33 @@ class TaskHandler(RequestHandler):
     """The operations of A2A for one agent.
 
     It connects to Temporal and to the queue when it is first used, and :meth:`aclose` closes what
-    it opened. Tasks belong to the tenant that a request names and to the user that the context
-    builder of the SDK's routes finds: another one's task is unknown.
+    it opened. Every operation is held to the tenant, the subject and the rights of its caller's
+    token, as the settings of the gateway say: another one's task is unknown. Without such settings,
+    tasks belong to the tenant that a request names and to the user that the context builder of the
+    SDK's routes finds.
 
     Args:
         agent: The agent.
         resources: What it reads from; by default as configured.
+        authorize: A function of yours that says what a request may do, as for :func:`create_app`.
+
+    Raises:
+        ConfigurationError: A setting is invalid.
     """
 
-    def __init__(self, agent: Agent, resources: Resources | None = None) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        resources: Resources | None = None,
+        *,
+        authorize: Authorize | None = None,
+    ) -> None:
         self.agent = agent
         """The agent."""
         self._resources = resources or Resources(agent)
-        self._lookup = Lookup(agent, self._resources)
+        self.access = Access(agent.agent_name, self._resources, authorize)
+        """Says who sends a request."""
+        self._lookup = Lookup(agent, self._resources, self.access)
 
     async def open(self) -> None:
         """Connect now; otherwise the first request does.
@@ -69,10 +87,11 @@ class TaskHandler(RequestHandler):
             StreamqError: Temporal or the queue cannot be reached.
         """
         await self._resources.logs()
+        self.access.start()
 
     async def aclose(self) -> None:
         """Close what was opened. Idempotent."""
-        await self._resources.aclose()
+        await close_all(self.access.aclose, self._resources.aclose)
 
     @validate_request_params
     @guarded
@@ -96,7 +115,8 @@ class TaskHandler(RequestHandler):
         self, params: CancelTaskRequest, context: ServerCallContext
     ) -> Task | None:
         """Cancel a task, and return it when it has ended, or after 30 seconds."""
-        return await cancel_task(self._lookup, params, context)
+        caller = await self.access.caller(params.tenant, context)
+        return await caller.permitted(cancel_task(self._lookup, params, context))
 
     @validate_request_params
     @guarded
@@ -104,7 +124,8 @@ class TaskHandler(RequestHandler):
         self, params: SendMessageRequest, context: ServerCallContext
     ) -> Task | Message:
         """Start or continue a task, and return it when it has ended or waits for its client."""
-        return await send_message(self._lookup, params, context)
+        caller = await self.access.caller(params.tenant, context)
+        return await caller.permitted(send_message(self._lookup, params, context))
 
     @validate_request_params
     async def on_message_send_stream(
@@ -115,7 +136,9 @@ class TaskHandler(RequestHandler):
         The stream ends with the task, or when the task waits for its client.
         """
         with disclosing_nothing():
-            async with aclosing(stream_message(self._lookup, params, context)) as events:
+            caller = await self.access.caller(params.tenant, context)
+            stream = stream_message(self._lookup, params, context)
+            async with aclosing(caller.while_permitted(stream)) as events:
                 async for event in events:
                     yield event
 
@@ -125,7 +148,9 @@ class TaskHandler(RequestHandler):
     ) -> AsyncGenerator[Event]:
         """Yield a task as it is, and then each of its events once, until it has ended."""
         with disclosing_nothing():
-            async with aclosing(subscribe_to_task(self._lookup, params, context)) as events:
+            caller = await self.access.caller(params.tenant, context)
+            stream = subscribe_to_task(self._lookup, params, context)
+            async with aclosing(caller.while_permitted(stream)) as events:
                 async for event in events:
                     yield event
 

@@ -32,24 +32,31 @@ async def list_tasks(
 
     Raises:
         InvalidParamsError: The token is none of ours, or a number is out of its range.
+        AccessError: The caller may not list tasks.
         StreamqError: Temporal or the queue does not answer.
     """
     validate_history_length(params)
     if params.HasField("page_size"):
         validate_page_size(params.page_size)
-    scope = lookup.scope(params.tenant, context)
+    caller = await lookup.caller(params.tenant, context)
+    caller.check_may_list()
     directory, logs = await lookup.directory(), await lookup.logs()
     size = params.page_size or _PAGE_SIZE
     token, skipped = _decode(params.page_token)
     response = ListTasksResponse(page_size=size)
+    if not caller.names_own_tenant:
+        return response
     seen = 0
     while True:
-        places, following = await directory.page(scope, params.context_id, token, size)
+        places, following = await directory.page(caller.scope, params.context_id, token, size)
+        listed = set(await caller.listed(places[skipped:]))
         for number, place in enumerate(places):
             if number < skipped:
                 continue
-            fold, _ = await logs.snapshot(place)
             seen += 1
+            if place not in listed:
+                continue
+            fold, _ = await logs.snapshot(place)
             if _is_wanted(fold, params):
                 task = apply_history_length(fold.snapshot(), params)
                 if not params.include_artifacts:
@@ -64,7 +71,7 @@ async def list_tasks(
                 continue
             response.next_page_token = _encode(token, 0) if token else ""
         break
-    response.total_size = await directory.count(scope, params.context_id)
+    response.total_size = await directory.count(caller.scope, params.context_id)
     return response
 
 

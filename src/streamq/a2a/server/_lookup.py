@@ -6,14 +6,16 @@ Design: docs/design/a2a.md.
 from __future__ import annotations
 
 from a2a.server.context import ServerCallContext
-from a2a.utils.errors import InvalidParamsError, TaskNotFoundError
+from a2a.utils.errors import TaskNotFoundError
 
+from streamq.access import Action
+
+from ._access import Access, Caller
 from ._agent import Agent
 from ._directory import TaskDirectory, TaskPlace
 from ._fold import TaskFold
 from ._log import TaskLogs
 from ._resources import Resources
-from ._scope import Scope
 
 
 class Lookup:
@@ -22,10 +24,11 @@ class Lookup:
     Args:
         agent: The agent.
         resources: What they read from.
+        access: Says who sends a request, and what it may do.
     """
 
-    def __init__(self, agent: Agent, resources: Resources) -> None:
-        self.agent, self._resources = agent, resources
+    def __init__(self, agent: Agent, resources: Resources, access: Access) -> None:
+        self.agent, self._resources, self._access = agent, resources, access
 
     async def directory(self) -> TaskDirectory:
         """Return the tasks in Temporal.
@@ -43,39 +46,62 @@ class Lookup:
         """
         return await self._resources.logs()
 
-    def scope(self, tenant: str, context: ServerCallContext) -> Scope:
-        """Return whose tasks a request may see.
+    async def caller(self, tenant: str, context: ServerCallContext) -> Caller:
+        """Return who sends a request, with whose tasks it may see (``scope``).
+
+        Args:
+            tenant: The tenant that its body names.
+            context: Its context.
 
         Raises:
-            InvalidParamsError: Path and request name different tenants.
+            InvalidParamsError: Path and body name different tenants.
+            AccessError: It is not permitted.
         """
-        if tenant and context.tenant and tenant != context.tenant:
-            raise InvalidParamsError("The path and the request name different tenants")
-        user = context.user.user_name if context.user.is_authenticated else ""
-        return Scope(self.agent.agent_name, context.tenant or tenant, user)
+        return await self._access.caller(tenant, context)
 
-    async def place(self, task_id: str, tenant: str, context: ServerCallContext) -> TaskPlace:
-        """Return where a task is.
+    async def place(
+        self, task_id: str, tenant: str, context: ServerCallContext, *actions: Action
+    ) -> TaskPlace:
+        """Return where a task is that the caller may read.
+
+        Args:
+            task_id: Its id.
+            tenant: The tenant that the request names.
+            context: Context of the request.
+            actions: What else the caller has to be permitted to do with it.
 
         Raises:
-            TaskNotFoundError: There is none that the caller may see.
+            TaskNotFoundError: There is none that the caller may know of.
+            AccessError: It may not do this with it.
             StreamqError: Temporal does not answer.
         """
-        found = await (await self.directory()).find(self.scope(tenant, context), task_id)
+        caller = await self.caller(tenant, context)
+        found = None
+        if caller.names_own_tenant:
+            found = await (await self.directory()).find(caller.scope, task_id)
         if found is None:
             raise TaskNotFoundError(f"Task {task_id} not found")
+        await caller.check(found, *actions, Action.READ)
         return found
 
     async def task(
-        self, task_id: str, tenant: str, context: ServerCallContext
+        self, task_id: str, tenant: str, context: ServerCallContext, *actions: Action
     ) -> tuple[TaskPlace, TaskFold, str]:
         """Return a task: where it is, how its log describes it now, and the cursor after that.
 
+        Args:
+            task_id: Its id.
+            tenant: The tenant that the request names.
+            context: Context of the request.
+            actions: As for :meth:`place`.
+
         Raises:
-            TaskNotFoundError: There is none that the caller may see, or a message was the answer.
+            TaskNotFoundError: There is none that the caller may know of, or a message was the
+                answer.
+            AccessError: The caller may not do this with it.
             StreamqError: Temporal or the backend does not answer.
         """
-        place = await self.place(task_id, tenant, context)
+        place = await self.place(task_id, tenant, context, *actions)
         return place, *await self.fold(place)
 
     async def fold(self, place: TaskPlace) -> tuple[TaskFold, str]:

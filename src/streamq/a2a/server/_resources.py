@@ -33,12 +33,14 @@ class _Open:
     """What is open.
 
     Attributes:
-        queue: The queue, if it was opened here.
+        queue: The queue.
+        owned: The same, if it was opened here.
         directory: The tasks in Temporal.
         logs: Their logs.
     """
 
-    queue: ChunkQueue | None
+    queue: ChunkQueue
+    owned: ChunkQueue | None
     directory: TaskDirectory
     logs: TaskLogs
 
@@ -51,6 +53,9 @@ class Resources:
         client: A client of its namespace; by default one is connected as configured.
         queue: An open queue, which stays open; by default one is opened as configured.
         settings: Settings to use; by default those that are configured.
+
+    Raises:
+        ConfigurationError: A setting is invalid.
     """
 
     def __init__(
@@ -61,7 +66,9 @@ class Resources:
         queue: ChunkQueue | None = None,
         settings: Settings | None = None,
     ) -> None:
-        self._agent, self._client, self._queue, self._given = agent, client, queue, settings
+        self._agent, self._client, self._queue = agent, client, queue
+        self.settings = settings or load_settings()
+        """The settings in use."""
         self._opened: _Open | None = None
         self._opening: SingleFlight[_Open] = SingleFlight(
             self._open, closed=lambda: ClosedError("this agent's server is closed")
@@ -83,23 +90,39 @@ class Resources:
         """
         return (await self._all()).logs
 
+    async def open(self) -> ChunkQueue:
+        """Return the queue.
+
+        Raises:
+            StreamqError: Temporal or the queue cannot be reached.
+        """
+        return (await self._all()).queue
+
+    async def open_for_the_past(self) -> ChunkQueue:
+        """Return the queue: there is one for everything.
+
+        Raises:
+            StreamqError: Temporal or the queue cannot be reached.
+        """
+        return await self.open()
+
     async def aclose(self) -> None:
         """Close the queue, if it was opened here. Idempotent."""
         self._opening.close()
         await self._opening.gone()
         opened, self._opened = self._opened, None
-        if opened is not None and opened.queue is not None:
-            await calling.close(opened.queue)
+        if opened is not None and opened.owned is not None:
+            await calling.close(opened.owned)
 
     async def _all(self) -> _Open:
         return self._opened or await self._opening.result()
 
     async def _open(self) -> _Open:
-        settings = self._given or load_settings()
+        settings = self.settings
         client = self._client or await connect(settings)
         owned = None if self._queue is not None else await open_queue(settings)
         queue = self._queue or owned
         assert queue is not None
         directory = TaskDirectory(self._agent, client)
-        self._opened = _Open(owned, directory, TaskLogs(client, queue, settings, directory))
+        self._opened = _Open(queue, owned, directory, TaskLogs(client, queue, settings, directory))
         return self._opened

@@ -19,18 +19,20 @@ class Scope:
 
     Attributes:
         agent: Name of the agent.
-        tenant: Tenant that the request names; empty without one.
-        user: Name of the caller; empty if the agent knows no users.
+        tenant: Tenant of the caller's token; without tokens that which the request names, or empty.
+        user: Name of the caller: the subject of its token; empty if the agent knows no users.
+        issuer: Who vouches for that name: the issuer of the token; empty without one.
     """
 
     agent: str
     tenant: str
     user: str
+    issuer: str = ""
 
     @property
     def prefix(self) -> str:
         """What the ids of all its tasks begin with; it discloses nothing."""
-        return f"{_digest(self.agent, self.tenant, self.user)[:_SCOPE_DIGITS]}-"
+        return f"{_digest(*self._parts)[:_SCOPE_DIGITS]}-"
 
     def context_prefix(self, context_id: str) -> str:
         """Return what the ids of a context's tasks begin with."""
@@ -43,6 +45,17 @@ class Scope:
     def owns(self, task_id: str) -> bool:
         """Whether an id can be that of a task of this scope."""
         return task_id.startswith(self.prefix)
+
+    def memo(self, context_id: str) -> dict[str, str]:
+        """Return what a task's workflow notes of its owner."""
+        named = {"agent": self.agent, "tenant": self.tenant, "user": self.user}
+        issuer = {"issuer": self.issuer} if self.issuer else {}
+        return {**named, **issuer, "context": context_id}
+
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        named = (self.agent, self.tenant, self.user)
+        return (*named, self.issuer) if self.issuer else named
 
 
 def _digest(*parts: str) -> str:

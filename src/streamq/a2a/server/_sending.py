@@ -27,6 +27,8 @@ from a2a.utils.errors import (
 from a2a.utils.input_mode_validator import validate_input_modes
 from a2a.utils.task import apply_history_length, validate_history_length
 
+from streamq.access import Action
+
 from ._directory import TaskPlace
 from ._fold import TaskEvent, TaskFold
 from ._lookup import Lookup
@@ -107,7 +109,7 @@ async def _accept(
         raise PushNotificationNotSupportedError
     if not message.task_id:
         return await _start(lookup, params, context)
-    place = await lookup.place(message.task_id, params.tenant, context)
+    place = await lookup.place(message.task_id, params.tenant, context, Action.WRITE)
     if message.context_id and message.context_id != place.context_id:
         raise InvalidParamsError(
             f"Task {place.task_id} belongs to another context than the message"
@@ -118,9 +120,10 @@ async def _accept(
 async def _start(
     lookup: Lookup, params: SendMessageRequest, context: ServerCallContext
 ) -> tuple[TaskPlace, TaskFold, str]:
-    message, scope = params.message, lookup.scope(params.tenant, context)
+    message, caller = params.message, await lookup.caller(params.tenant, context)
+    caller.check_may_start()
     context_id = message.context_id or str(uuid.uuid4())
-    place = await (await lookup.directory()).start(scope, message, context_id)
+    place = await (await lookup.directory()).start(caller.scope, message, context_id)
     fold = TaskFold(place.task_id, context_id)
     first = Message()
     first.CopyFrom(message)

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from streamq.gateway._authority import own_url
 from streamq.gateway._error_responses import HEADERS
 from streamq.gateway._loops import gateway_of
 
@@ -42,4 +43,4 @@ async def send_metadata(request: Request) -> Response:
     gateway = gateway_of(request)
     if not gateway.authority.needs_tokens:
         raise HTTPException(404)
-    return JSONResponse(gateway.authority.metadata(request), headers=HEADERS)
+    return JSONResponse(gateway.authority.metadata(own_url(request)), headers=HEADERS)
