@@ -1,0 +1,131 @@
+"""The client of A2A in JavaScript, unchanged, over all three transports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from a2a.types.a2a_pb2 import TaskState
+from tests.temporal.a2a.agents import Planner, gate
+from tests.temporal.a2a.js_client import running_client, said
+from tests.temporal.a2a.replicas import TRANSPORTS, Stage
+
+pytestmark = pytest.mark.parametrize("transport", TRANSPORTS)
+
+
+async def test_a_blocking_request_gets_the_whole_task(
+    stage: Stage, tmp_path: Path, transport: str
+) -> None:
+    """What does not stream gets everything with the answer, and reads it again later."""
+    replica = await stage.replica()
+    body = """
+      const task = await client.sendMessage(request("a b c"));
+      const again = await client.getTask({ tenant: "", id: task.id, historyLength: 0 });
+      const { tasks } = await client.listTasks({ tenant: "", contextId: task.contextId, status: 0,
+        pageToken: "", statusTimestampAfter: undefined });
+      say([task.status.state, texts(task.artifacts[0]), task.history.length]);
+      say([texts(again.artifacts[0]), again.history.length, again.metadata.generation]);
+      say(tasks.map(({ id }) => id === task.id));
+    """
+    task, again, listed = await said(tmp_path, transport, [replica.url], body)
+    assert task == [TaskState.TASK_STATE_COMPLETED, "a b c ", 1]
+    assert again == ["a b c ", 0, 6]
+    assert listed == [True]
+
+
+async def test_a_stream_brings_each_chunk_and_then_the_end(
+    stage: Stage, tmp_path: Path, transport: str
+) -> None:
+    """The artifact grows with each event, from the first chunk to the last."""
+    replica = await stage.replica()
+    body = """
+      const events = [];
+      for await (const each of client.sendMessageStream(request("a b c"))) events.push(each);
+      const updates = events.filter(({ payload }) => payload.$case === "artifactUpdate");
+      say(kinds(events));
+      say(updates.map(({ payload: { value } }) => [value.append, value.lastChunk]));
+      say(events.map(({ payload: { value } }) => value.metadata.generation));
+      say([textOf(events), state(events.at(-1))]);
+    """
+    kinds, updates, numbers, end = await said(tmp_path, transport, [replica.url], body)
+    assert kinds == ["task", "statusUpdate", *["artifactUpdate"] * 4, "statusUpdate"]
+    assert updates == [[False, False], [True, False], [True, False], [True, True]]
+    assert numbers == list(range(7))
+    assert end == ["a b c ", TaskState.TASK_STATE_COMPLETED]
+
+
+async def test_a_late_subscriber_on_another_replica_misses_nothing(
+    stage: Stage, tmp_path: Path, transport: str
+) -> None:
+    """It gets the task as it is, and then each event once."""
+    first, second = await stage.replica(), await stage.replica()
+    body = """
+      const started = client.sendMessageStream(request("a b wait:js c"));
+      const { value: { payload: { value: task } } } = await started.next();
+      const early = [];
+      for await (const each of started) {
+        early.push(each);
+        if (textOf(early) === "a b ") break;
+      }
+      const events = [];
+      for await (const each of other.resubscribeTask({ tenant: "", id: task.id })) {
+        events.push(each);
+        if (events.length === 1) say(textOf(events));
+      }
+      say([kinds(events)[0], textOf(events), state(events.at(-1))]);
+      say(events.map(({ payload: { value } }) => value.metadata.generation));
+    """.replace("wait:js", f"wait:js-{transport}")
+    urls = [first.url, second.url]
+    async with running_client(tmp_path, transport, urls, body) as script:
+        assert await script.line() == "a b "
+        gate(f"js-{transport}").set()
+        end, numbers = await script.rest()
+    assert end == ["task", "a b c ", TaskState.TASK_STATE_COMPLETED]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+async def test_cancelling_waits_for_the_end(stage: Stage, tmp_path: Path, transport: str) -> None:
+    """The answer is the cancelled task; a second cancellation, and an unknown task, are errors."""
+    replica = await stage.replica()
+    body = """
+      const started = client.sendMessageStream(request("a wait:js-never"));
+      const { value: { payload: { value: { id } } } } = await started.next();
+      const events = [];
+      let task;
+      for await (const each of started) {
+        events.push(each);
+        if (!task && textOf(events) === "a ") {
+          task = await client.cancelTask({ tenant: "", id, metadata: undefined });
+        }
+      }
+      say([task.status.state, texts(task.artifacts[0]), state(events.at(-1))]);
+      const failed = async (call) => call.then(() => "", (error) => error.constructor.name);
+      say(await failed(client.cancelTask({ tenant: "", id, metadata: undefined })));
+      say(await failed(client.getTask({ tenant: "", id: "unknown" })));
+    """.replace("js-never", f"js-never-{transport}")
+    cancelled = TaskState.TASK_STATE_CANCELED
+    end, again, unknown = await said(tmp_path, transport, [replica.url], body)
+    assert end == [cancelled, "a ", cancelled]
+    assert again.endswith("TaskNotCancelableError")
+    assert unknown.endswith("TaskNotFoundError")
+
+
+async def test_a_question_is_answered_to_another_replica(
+    stage: Stage, tmp_path: Path, transport: str
+) -> None:
+    """The stream ends with the question; the stream of the answer ends with the task."""
+    first = await stage.replica(workflow=Planner)
+    second = await stage.replica(workflow=Planner)
+    body = """
+      const asked = [], answered = [];
+      for await (const each of client.sendMessageStream(request("plan"))) asked.push(each);
+      const { id: taskId, contextId } = asked[0].payload.value;
+      const question = asked.at(-1).payload.value.status;
+      say([question.state, question.message.parts[0].content.value]);
+      const answer = request("Monday", { taskId, contextId });
+      for await (const each of other.sendMessageStream(answer)) answered.push(each);
+      say([textOf(answered, "answer"), state(answered.at(-1))]);
+    """
+    question, answer = await said(tmp_path, transport, [first.url, second.url], body)
+    assert question == [TaskState.TASK_STATE_INPUT_REQUIRED, "On which day?"]
+    assert answer == ["Monday", TaskState.TASK_STATE_COMPLETED]
