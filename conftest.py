@@ -8,18 +8,33 @@ from typing import Any
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 pytest_plugins = ["streamq.testing.plugin", "streamq.testing.memory", "pytester"]
 
-# Checks of the kit that take a quarter of a minute and more on these servers. They are the same on
-# every driver, and stay in the quick suite on the others.
+# Checks of the kit that take long on these servers. They are the same on every driver, and stay in
+# the quick suite on the others.
 _MANY = "test_many_streams_are_read_at_once"
 _INTERLEAVED = "test_interleaved_writers_of_many_streams"
 _TAKEOVER = "test_takeover_by_another_process_in_the_middle_of_appends_is_clean"
+_OTHER_LIVES = "test_stream_that_another_process_begins_again_and_again_is_never_mixed_up"
+_SUBSCRIBERS = "test_subscribers_that_come_and_go_leave_nothing"
+_OPENING = "test_opening_leaves_nothing_if_it_is_cancelled_again_and_again"
+_PREFIX = "test_prefix_is_taken_literally"
+_PAGES = "test_listing_is_complete_beyond_one_page"
 _LONG_CHECKS = {
-    "TestMinistack": {_MANY, _INTERLEAVED, _TAKEOVER},
-    "TestWorkflowStreams": {_MANY, _INTERLEAVED, _TAKEOVER},
-    "TestFifo": {_MANY, "test_listing_is_complete_beyond_one_page"},
+    "TestMinistack": {
+        *(_MANY, _INTERLEAVED, _TAKEOVER, _OTHER_LIVES, _SUBSCRIBERS),
+        "test_opening_a_writer_can_be_cancelled_at_any_await",
+        "test_read_can_be_cancelled_at_any_await",
+    },
+    "TestWorkflowStreams": {
+        *(_MANY, _INTERLEAVED, _TAKEOVER, _OTHER_LIVES, _SUBSCRIBERS, _PREFIX, _PAGES)
+    },
+    "TestFifo": {_MANY, _INTERLEAVED, _SUBSCRIBERS, _OPENING, _PREFIX, _PAGES},
+    "TestPostgres": {_OTHER_LIVES, _SUBSCRIBERS},
+    "TestApacheKafka": {_MANY},
 }
 
 _NOTES = pytest.StashKey[dict[str, list[str]]]()
@@ -67,6 +82,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         cls = item.cls if isinstance(item, pytest.Function) else None
         if cls is not None and item.name in _LONG_CHECKS.get(cls.__name__, ()):
             item.add_marker(pytest.mark.full)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile | None:
+    """Deal out files; those of Kafka together, whose server takes longest to start."""
+    return _ByFile(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+class _ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """Gives the tests of a file to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        kafka = "plugins/streamq-kafka/tests/"
+        return kafka if nodeid.startswith(kafka) else str(super()._split_scope(nodeid))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

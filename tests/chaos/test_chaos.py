@@ -45,7 +45,7 @@ class ShortRun:
 
 
 RUNS = [
-    ShortRun("redis", 30, 4, 0.8),
+    ShortRun("redis", 12, 405, 0.8),
     ShortRun("sqlite", 7, 35, 0.5),
     ShortRun("postgres", 8, 42, 0.5),
 ]

@@ -13,10 +13,31 @@ import redis.asyncio
 from redis_streams import Bare, StartServer
 from streamq.devserver import free_port
 from streamq.driver import StreamId
-from streamq.testing import open_queue_fixture, open_with_fixture, stream_fixture
+from streamq.testing import DriverSuite, open_queue_fixture, open_with_fixture, stream_fixture
+from streamq.testing._catalogue import group_of
 from streamq_redis import RedisDriver, RedisSettings
 from streamq_redis._naming import KeySpace
 from streamq_redis.embedded import EmbeddedRedis, find_server
+
+# Groups of checks that ask a server for something that another program may do in its own way:
+# scripts, blocking reads, expiry, trimming, scans, restarts. Genuine Redis runs these; the others
+# look at the driver, which is the same.
+_OF_THE_SERVER = frozenset(
+    ("basics", "ordering", "fencing", "expiry", "trimming", "listing", "waking", "outages")
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # before markers select tests
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the rest of the suite on genuine Redis to ``make test-full``."""
+    for item in items:
+        if not isinstance(item, pytest.Function) or "[redis" not in item.name:
+            continue
+        suite = item.cls
+        if suite is None or not issubclass(suite, DriverSuite) or suite.__name__ != "TestRedis":
+            continue
+        if group_of(suite, item.function.__name__) not in _OF_THE_SERVER:
+            item.add_marker(pytest.mark.full)
 
 
 def _binary(kind: str) -> Path:
