@@ -41,8 +41,9 @@ _SENT_FILE = re.compile(r"(?:password|token|secret|username|api_key)_file$")
 _LISTENING = "gateway_"  # settings of what this process listens on
 
 _KEYS_OF_TOKENS = ("token_key", "token_key_file", "token_issuers")
-_SENT_TO_NOBODY = (*_KEYS_OF_TOKENS, "gateway_ticket_key")
-_PERMITTING = (*_SENT_TO_NOBODY, "gateway_anonymous", "gateway_cancel_tenants")
+_KEYS_OF_READERS = (*_KEYS_OF_TOKENS, "gateway_ticket_key")
+_SENT_TO_NOBODY = (*_KEYS_OF_READERS, "a2a_push_key", "a2a_push_secret")
+_PERMITTING = (*_KEYS_OF_READERS, "gateway_anonymous", "gateway_cancel_tenants")
 
 _LINK = re.compile(r"STREAMQ(?:_[A-Z0-9_]+)?_(?P<kind>SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?)")
 _DOCKER_LINK = re.compile(

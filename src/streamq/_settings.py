@@ -5,10 +5,8 @@ Design: docs/design/configuration.md.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from datetime import timedelta
-from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from collections.abc import Iterable
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -24,11 +22,12 @@ from ._configuration_files import (
     read_dotenv,
 )
 from ._errors import ConfigurationError
-from ._events import SYSTEM_TENANT, user_stream
+from ._events import user_stream
+from ._general_settings import LONGEST_SECONDS, GeneralSettings
+from ._networks import networks_text
 from ._setting_origins import (
     PREFIX,
     SettingOrigin,
-    credentials_of_temporal,
     environment,
     holds_credentials,
     origins,
@@ -37,16 +36,13 @@ from ._setting_origins import (
 from ._settings_base import DriverSettings, SourcedSettings, did_you_mean
 from ._web_address import web_address
 from .driver_parts._credentials import is_secret_name, mask_credentials, seen_value
-from .driver_parts._temporal_target import DEFAULT_TEMPORAL_ADDRESS, TemporalTarget
-from .records._wire import MAX_CHUNK_BYTES
 
-_LONGEST_SECONDS = 10 * 365 * 86_400.0
 OFFICIAL_PLUGINS = ("kafka", "postgres", "redis", "s3sns", "sqs", "workflow_streams")
 """Backends that streamq itself provides as plugins, installed or not."""
 _TABLES_OF_OTHERS = ("streamq", "tool", "settings", "core", "default")
 
 
-class Settings(SourcedSettings):
+class Settings(GeneralSettings):
     """Settings of streamq itself; each driver adds its own, with its own prefix.
 
     Create it with :func:`load_settings`, which also refuses mistyped variables.
@@ -54,125 +50,13 @@ class Settings(SourcedSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX)
 
-    @classmethod
-    def ambient_credentials(cls) -> Collection[str]:
-        """Return Temporal's own variables that are sent to its server."""
-        return [*credentials_of_temporal()]
-
-    backend: str = Field(default="sqlite", description="which driver carries the streams")
-    tenant: str = Field(
-        default="default", description="isolation scope that every stream name belongs to"
-    )
-    ttl_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = Field(
-        default=86_400.0, description="how long a stream is kept after its last append"
-    )
-    sealed_ttl_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = Field(
-        default=21_600.0,
-        description="how long a stream is kept after its end, if that is shorter",
-    )
-    max_chunk_bytes: Annotated[int, Field(gt=0, le=MAX_CHUNK_BYTES)] = Field(
-        default=1_048_576, description="largest encoded chunk that send_chunk accepts"
-    )
-    buffer_bytes: Annotated[int, Field(gt=0)] = Field(
-        default=4_194_304, description="unsent bytes a writer holds before send_chunk waits"
-    )
-    mode: Literal["realtime", "batch"] = Field(
-        default="realtime",
-        description="`realtime` sends chunks at once; `batch` holds them back until the activity "
-        "has succeeded",
-    )
-    batch_bytes: Annotated[int, Field(gt=0)] = Field(
-        default=67_108_864,
-        description="most bytes a writer holds back in mode `batch`; each chunk counts 100 more",
-    )
-    data_converter: str | None = Field(
-        default=None,
-        description="`module:name` of the Temporal DataConverter with which the gateway, the "
-        "command line and `open_reader` decode payloads and encrypted streams",
-    )
-    retry_seconds: Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)] = Field(
-        default=30.0, description="how long an unreachable backend is retried before giving up"
-    )
-    operation_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = Field(
-        default=30.0,
-        description="how long one call to the backend may take, beyond what it waits for",
-    )
-    idle_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = Field(
-        default=300.0, description="how long a reader waits for the next event before it raises"
-    )
-    cancel_seconds: Annotated[float, Field(ge=0.1, le=_LONGEST_SECONDS)] = Field(
-        default=1.0,
-        description="how long a cancellation takes at most to reach an activity: the interval of "
-        "its heartbeats, each of which Temporal Cloud bills",
-    )
-    max_waiting_activities: Annotated[int, Field(ge=0)] = Field(
-        default=10_000,
-        description="most activities of streamq that wait outside of the activity slots of one "
-        "worker, at about 22 KiB each; a further one waits in its slot",
-    )
-    temporal_address: str = Field(
-        default=DEFAULT_TEMPORAL_ADDRESS,
-        description="Temporal frontend, host:port; if not given, that of Temporal's profile",
-    )
-    temporal_namespace: str = Field(
-        default="default", description="Temporal namespace; if not given, that of the profile"
-    )
-    temporal_profile: str | None = Field(
-        default=None,
-        description="profile of Temporal's own configuration; by default `TEMPORAL_PROFILE`",
-    )
-    temporal_api_key: SecretStr | None = Field(
-        default=None, description="API key of Temporal Cloud; implies TLS"
-    )
-    temporal_api_key_file: Path | None = Field(
-        default=None, description="file with the API key, read again after it was replaced"
-    )
-    temporal_tls: bool | None = Field(
-        default=None,
-        description="whether to connect to Temporal by TLS; by default if a key or a file needs it",
-    )
-    temporal_tls_server_name: str | None = Field(
-        default=None, description="name that the server's certificate has to carry"
-    )
-    temporal_tls_server_ca: Path | None = Field(
-        default=None,
-        description="file with the certificate authorities that the server is verified with",
-    )
-    temporal_tls_client_cert: Path | None = Field(
-        default=None, description="file with the client certificate, for mutual TLS"
-    )
-    temporal_tls_client_key: Path | None = Field(
-        default=None, description="file with its private key"
-    )
-    token_key: SecretStr | None = Field(
-        default=None,
-        description="key of the tokens that `streamq token` makes and the gateway accepts: a "
-        "secret of at least 32 bytes, a PEM or a JSON Web Key",
-    )
-    token_key_file: Path | None = Field(
-        default=None, description="file with that key, read again after it was replaced"
-    )
-    gateway_token: SecretStr | None = Field(
-        default=None,
-        description="token that `streamq tail https://...` sends to the gateway; `open_reader` "
-        "takes its own by `token=`",
-    )
-    token_issuers: Path | None = Field(
-        default=None,
-        description="TOML file with other issuers whose tokens the gateway accepts",
-    )
-    quotas: Path | None = Field(
-        default=None,
-        description="TOML file with what each tenant and each holder of a token may take of a "
-        "process: read by a gateway at its start and for each writer; no bounds without one",
-    )
     gateway_anonymous: str = Field(
         default="",
         description="what requests without a token may do: actions, separated by commas, such as "
         "`read,list,cancel`, or `nothing`. By default `read,list` where no tokens are accepted, "
         "else `nothing`; a token that is refused is never anonymous",
     )
-    gateway_revocation_seconds: Annotated[float, Field(ge=1, le=_LONGEST_SECONDS)] = Field(
+    gateway_revocation_seconds: Annotated[float, Field(ge=1, le=LONGEST_SECONDS)] = Field(
         default=60.0,
         description="how long the gateway goes on accepting tokens while it cannot learn from the "
         "backend which ones were revoked",
@@ -226,18 +110,39 @@ class Settings(SourcedSettings):
         description="data converters of tenants, `tenant=module:name`, separated by commas; the "
         "streams of other tenants are decoded by `STREAMQ_DATA_CONVERTER`",
     )
-
-    @field_validator("backend", "mode", mode="before")
-    @classmethod
-    def _lower(cls, value: object) -> object:
-        return value.strip().lower() if isinstance(value, str) else value
-
-    @field_validator("tenant")
-    @classmethod
-    def _is_not_reserved(cls, value: str) -> str:
-        if value == SYSTEM_TENANT:
-            raise ValueError("this tenant is reserved for streamq itself; choose another name")
-        return value
+    a2a_push_networks: Annotated[str, AfterValidator(networks_text)] = Field(
+        default="",
+        description="networks or addresses, separated by commas, beside the public internet, in "
+        "which receivers of A2A push notifications may be, `10.1.0.0/16` say",
+    )
+    a2a_push_receivers: str = Field(
+        default="",
+        description="names of hosts, separated by commas, to which A2A push notifications may be "
+        "sent; `*.example.org` is every name below. By default any",
+    )
+    a2a_push_http: bool = Field(
+        default=False,
+        description="whether A2A push notifications may be sent by plain `http`, so that everybody "
+        "on the way reads them and their credentials",
+    )
+    a2a_push_key: SecretStr | None = Field(
+        default=None,
+        description="key with which workers sign A2A push notifications: a secret of at least 32 "
+        "bytes, a private key in PEM or a JSON Web Key; unsigned without one",
+    )
+    a2a_push_secret: SecretStr | None = Field(
+        default=None,
+        description="secret of at least 32 bytes, the same for replicas and workers, that encrypts "
+        "tokens and credentials of A2A push notifications before Temporal keeps them",
+    )
+    a2a_push_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = Field(
+        default=15.0, description="how long a receiver of A2A push notifications may take for one"
+    )
+    a2a_push_retry_seconds: Annotated[float, Field(ge=0, le=LONGEST_SECONDS)] = Field(
+        default=14_400.0,
+        description="how long one A2A push notification is tried before its receiver is given up; "
+        "the events of a task that has ended are kept for `STREAMQ_SEALED_TTL_SECONDS`",
+    )
 
     @field_validator("gateway_cancel_tenants")
     @classmethod
@@ -245,41 +150,6 @@ class Settings(SourcedSettings):
         for name in filter(None, map(str.strip, value.split(","))):
             user_stream(name, "any")  # raises if it is no tenant
         return value
-
-    @field_validator("token_key_file", "token_issuers", mode="before")
-    @classmethod
-    def _named(cls, value: object) -> object:
-        if isinstance(value, str) and not value.strip():
-            raise ValueError("it is empty, which would let everybody read; unset it if you mean so")
-        return value
-
-    @property
-    def temporal_target(self) -> TemporalTarget:
-        """Where Temporal is, as far as these settings state it."""
-        given = self.model_fields_set
-        return TemporalTarget(
-            prefix=f"{PREFIX}TEMPORAL_",
-            address=self.temporal_address if "temporal_address" in given else None,
-            namespace=self.temporal_namespace if "temporal_namespace" in given else None,
-            profile=self.temporal_profile,
-            api_key=self.temporal_api_key,
-            api_key_file=self.temporal_api_key_file,
-            tls=self.temporal_tls,
-            tls_server_name=self.temporal_tls_server_name,
-            tls_server_ca=self.temporal_tls_server_ca,
-            tls_client_cert=self.temporal_tls_client_cert,
-            tls_client_key=self.temporal_tls_client_key,
-        )
-
-    @property
-    def ttl(self) -> timedelta:
-        """:attr:`ttl_seconds` as a duration."""
-        return timedelta(seconds=self.ttl_seconds)
-
-    @property
-    def sealed_ttl(self) -> timedelta:
-        """:attr:`sealed_ttl_seconds` as a duration, never longer than :attr:`ttl`."""
-        return min(timedelta(seconds=self.sealed_ttl_seconds), self.ttl)
 
 
 SettingsT = TypeVar("SettingsT", bound=SourcedSettings)

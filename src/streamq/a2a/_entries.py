@@ -35,6 +35,9 @@ State: TypeAlias = Literal[
 TERMINAL: frozenset[State] = frozenset({"COMPLETED", "FAILED", "CANCELED", "REJECTED"})
 INTERRUPTED: frozenset[State] = frozenset({"INPUT_REQUIRED", "AUTH_REQUIRED"})
 
+GONE_TEXT = "The agent's work ended before the task was complete."
+"""What clients read of a task whose workflow has ended without saying so."""
+
 EMPTY_PART: Json = {"text": ""}
 """Part of an update that adds nothing: an artifact has at least one part."""
 

@@ -1,5 +1,7 @@
 """Follows a task with the SDK's client, through lost connections, and shows no event twice.
 
+Verifies push notifications, too.
+
 Needs ``a2a-sdk``.
 
 Design: docs/design/a2a.md.
@@ -25,7 +27,9 @@ from a2a.types.a2a_pb2 import (
 )
 from a2a.utils.errors import InternalError, UnsupportedOperationError
 
-__all__ = ["follow_task"]
+from ._push_verifying import verify_notification
+
+__all__ = ["follow_task", "verify_notification"]
 
 _LOST = (A2AClientError, InternalError, httpx.TransportError, OSError)
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0

@@ -1,10 +1,12 @@
-"""Runs replicas in processes of their own, by the command, for tests that kill them."""
+"""Runs replicas and workers in processes of their own, for tests that kill them."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 AGENT = """
@@ -27,3 +29,18 @@ def serving(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@contextmanager
+def running_worker(
+    environment: Mapping[str, str], address: str, task_queue: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker of the agents, and kill it at the end."""
+    script = Path(__file__).with_name("worker_process.py")
+    with subprocess.Popen(
+        [sys.executable, str(script), address, task_queue], env=os.environ | environment
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

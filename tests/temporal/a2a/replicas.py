@@ -149,16 +149,19 @@ class Listener:
     port: int
 
 
-def listen() -> Listener:
+def listen(port: int = 0) -> Listener:
+    """Bind a port of this host; by default a free one."""
     import socket
 
     found = socket.socket()
-    found.bind(("127.0.0.1", 0))
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found.bind(("127.0.0.1", port))
     return Listener(found, found.getsockname()[1])
 
 
 @asynccontextmanager
 async def served(app: Any, listener: Listener) -> AsyncIterator[None]:
+    """Serve an application."""
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve(sockets=[listener.socket]))

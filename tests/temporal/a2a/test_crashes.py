@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from a2a.types.a2a_pb2 import GetTaskRequest, TaskState
 from temporalio.client import Client
 from tests.temporal.a2a.agents import gate, write
-from tests.temporal.a2a.processes import AGENT, serving
+from tests.temporal.a2a.processes import AGENT, running_worker, serving
 from tests.temporal.a2a.replicas import (
     Stage,
     Watcher,
@@ -32,26 +29,12 @@ from tests.temporal.support.processes import Shared
 from streamq.a2a.client import follow_task
 from streamq.testing import FaultProxy
 
-_SCRIPT = Path(__file__).with_name("worker_process.py")
-
 
 @pytest.fixture
 async def shared_stage(client: Client, shared: Shared) -> AsyncIterator[Stage]:
     stage = Stage(client, shared.queue, shared.settings)
     yield stage
     await stage.aclose()
-
-
-@contextmanager
-def _worker(shared: Shared, address: str, task_queue: str) -> Iterator[subprocess.Popen[bytes]]:
-    environment = os.environ | shared.environment
-    with subprocess.Popen(
-        [sys.executable, str(_SCRIPT), address, task_queue], env=environment
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 async def test_a_killed_worker_is_one_artifact_replaced(
@@ -61,12 +44,12 @@ async def test_a_killed_worker_is_one_artifact_replaced(
     stage, gate_file = shared_stage, tmp_path / "go"
     both = [await stage.replica(activity="write") for _ in range(2)]
     async with both[0].starter() as starter, both[0].client() as one, both[1].client() as other:
-        with _worker(shared, temporal_address, stage.task_queue) as first:
+        with running_worker(shared.environment, temporal_address, stage.task_queue) as first:
             task = await sent(starter, request(str(gate_file), at_once=True))
             watcher = watch(one, task.id)
             await watcher.until(lambda seen: text_of(seen).endswith("1.19 "))
             first.kill()
-        with _worker(shared, temporal_address, stage.task_queue):
+        with running_worker(shared.environment, temporal_address, stage.task_queue):
             await watcher.until(lambda seen: text_of(seen).endswith("2.19 "))
             late = watch(other, task.id)
             await late.until(bool)

@@ -6,9 +6,9 @@ is the application, :func:`create_routes` are routes for an application of one's
 * ``_agent``: the declaration; ``_card``: what clients get of it;
 * ``_scope``: whose task it is, and its id; ``_access``: who sends a request, and what it may do;
 * ``_fold``: a task as its log describes it; ``_log``: reading the log;
-* ``_directory``: what Temporal knows of tasks;
+* ``_directory``: what Temporal knows of tasks; ``_push_directory``: and of their receivers;
 * ``_lookup``: the task that a request names; ``_sending``, ``_watching``, ``_cancelling``,
-  ``_listing``: the operations; ``_guarding``: which errors of them clients see;
+  ``_listing``, ``_push``: the operations; ``_guarding``: which errors of them clients see;
 * ``_handler``: the operations as the SDK's interface; ``_app``, ``_checks``: HTTP; ``_grpc``: gRPC.
 
 Design: docs/design/a2a.md.

@@ -37,6 +37,7 @@ class Agent:
         grpc_url: Where clients reach the gRPC interface, as ``host:port``; empty without one.
         can_reply: Whether the workflow may answer with a message instead of a task. The first event
             of a stream then waits for the workflow.
+        push_notifications: Whether clients may have the events of a task posted to an address.
         heartbeat_seconds: How soon a worker that died is noticed.
         start_to_close_seconds: How long one attempt of the activity may take.
         max_attempts: How often the activity is tried; 0 is without limit.
@@ -59,6 +60,7 @@ class Agent:
     url: str = "http://127.0.0.1:8000"
     grpc_url: str = ""
     can_reply: bool = False
+    push_notifications: bool = True
     heartbeat_seconds: float = 10.0
     start_to_close_seconds: float = 3_600.0
     max_attempts: int = 0
@@ -110,7 +112,7 @@ class Agent:
         card = AgentCard()
         card.CopyFrom(self.card)
         card.capabilities.streaming = True
-        card.capabilities.push_notifications = False
+        card.capabilities.push_notifications = self.push_notifications
         card.capabilities.extended_agent_card = False
         if not card.supported_interfaces:
             url = self.url.rstrip("/")

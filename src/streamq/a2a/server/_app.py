@@ -33,6 +33,7 @@ from ._agent import Agent
 from ._card import public_card
 from ._checks import RequestChecks
 from ._handler import TaskHandler
+from ._push_keys import push_key_routes
 from ._resources import Resources
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def create_routes(
     agent, access, builder = handler.agent, handler.access, WithRequest(context_builder)
     card = public_card(agent, access.authority)
     public = create_agent_card_routes(card, cache_control=f"public, max-age={_CARD_SECONDS}")
+    public += push_key_routes(handler.settings)
     if access.authority.needs_tokens:
         public.append(Route(METADATA_PATH, about_tokens(access, agent.url)))
     operations = Router(

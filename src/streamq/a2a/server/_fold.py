@@ -20,7 +20,7 @@ from a2a.types.a2a_pb2 import (
 )
 from google.protobuf.json_format import ParseDict
 
-from streamq.a2a._entries import TOLD_TOPIC
+from streamq.a2a._entries import GONE_TEXT, TOLD_TOPIC
 
 TaskEvent: TypeAlias = TaskStatusUpdateEvent | TaskArtifactUpdateEvent | Message
 
@@ -33,7 +33,6 @@ _TERMINAL = frozenset(
     }
 )
 _INTERRUPTED = frozenset({TaskState.TASK_STATE_INPUT_REQUIRED, TaskState.TASK_STATE_AUTH_REQUIRED})
-_GONE = "The agent's work ended before the task was complete."
 
 
 class TaskFold:
@@ -152,7 +151,7 @@ class TaskFold:
                     task_id=self._task.id,
                     context_id=self._task.context_id,
                     role="ROLE_AGENT",
-                    parts=[Part(text=_GONE)],
+                    parts=[Part(text=GONE_TEXT)],
                 )
             )
         return self._status(status)

@@ -1,7 +1,7 @@
 """Answers the operations of A2A from the log and from Temporal.
 
 Any replica answers any request: what it needs is in the log, and in Temporal. Here is the interface
-of the SDK; ``_sending``, ``_watching``, ``_cancelling`` and ``_listing`` do the work.
+of the SDK; ``_sending``, ``_watching``, ``_cancelling``, ``_listing`` and ``_push`` do the work.
 
 Design: docs/design/a2a.md.
 """
@@ -31,9 +31,10 @@ from a2a.types.a2a_pb2 import (
     Task,
     TaskPushNotificationConfig,
 )
-from a2a.utils.errors import PushNotificationNotSupportedError, UnsupportedOperationError
+from a2a.utils.errors import UnsupportedOperationError
 from a2a.utils.task import apply_history_length, validate_history_length
 
+from streamq._settings import Settings
 from streamq.driver import close_all
 from streamq.gateway._authorize import Authorize
 
@@ -43,6 +44,7 @@ from ._cancelling import cancel_task
 from ._guarding import disclosing_nothing, guarded
 from ._listing import list_tasks
 from ._lookup import Lookup
+from ._push import create_push_config, delete_push_config, get_push_config, list_push_configs
 from ._resources import Resources
 from ._sending import send_message, stream_message
 from ._watching import subscribe_to_task
@@ -88,6 +90,11 @@ class TaskHandler(RequestHandler):
         """
         await self._resources.logs()
         self.access.start()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in use."""
+        return self._resources.settings
 
     async def aclose(self) -> None:
         """Close what was opened. Idempotent."""
@@ -155,32 +162,36 @@ class TaskHandler(RequestHandler):
                     yield event
 
     @validate_request_params
+    @guarded
     async def on_create_task_push_notification_config(
         self, params: TaskPushNotificationConfig, context: ServerCallContext
     ) -> TaskPushNotificationConfig:
-        """Refuse: push notifications are not supported."""
-        raise PushNotificationNotSupportedError
+        """Send the events of a task to a receiver from now on."""
+        return await create_push_config(self._lookup, params, context)
 
     @validate_request_params
+    @guarded
     async def on_get_task_push_notification_config(
         self, params: GetTaskPushNotificationConfigRequest, context: ServerCallContext
     ) -> TaskPushNotificationConfig:
-        """Refuse: push notifications are not supported."""
-        raise PushNotificationNotSupportedError
+        """Return where events of a task are sent."""
+        return await get_push_config(self._lookup, params, context)
 
     @validate_request_params
+    @guarded
     async def on_list_task_push_notification_configs(
         self, params: ListTaskPushNotificationConfigsRequest, context: ServerCallContext
     ) -> ListTaskPushNotificationConfigsResponse:
-        """Refuse: push notifications are not supported."""
-        raise PushNotificationNotSupportedError
+        """Return a page of where events of a task are sent."""
+        return await list_push_configs(self._lookup, params, context)
 
     @validate_request_params
+    @guarded
     async def on_delete_task_push_notification_config(
         self, params: DeleteTaskPushNotificationConfigRequest, context: ServerCallContext
     ) -> None:
-        """Refuse: push notifications are not supported."""
-        raise PushNotificationNotSupportedError
+        """Send the events of a task to a receiver no more."""
+        await delete_push_config(self._lookup, params, context)
 
     @validate_request_params
     async def on_get_extended_agent_card(

@@ -15,6 +15,7 @@ from ._agent import Agent
 from ._directory import TaskDirectory, TaskPlace
 from ._fold import TaskFold
 from ._log import TaskLogs
+from ._push_directory import PushDirectory
 from ._resources import Resources
 
 
@@ -45,6 +46,14 @@ class Lookup:
             StreamqError: Temporal or the queue cannot be reached.
         """
         return await self._resources.logs()
+
+    async def push(self) -> PushDirectory:
+        """Return where push notifications of tasks go.
+
+        Raises:
+            StreamqError: Temporal or the queue cannot be reached.
+        """
+        return await self._resources.push()
 
     async def caller(self, tenant: str, context: ServerCallContext) -> Caller:
         """Return who sends a request, with whose tasks it may see (``scope``).

@@ -21,6 +21,7 @@ from streamq.temporal._connect import connect
 from ._agent import Agent
 from ._directory import TaskDirectory
 from ._log import TaskLogs
+from ._push_directory import PushDirectory
 
 
 def server_logger() -> logging.Logger:
@@ -37,12 +38,14 @@ class _Open:
         owned: The same, if it was opened here.
         directory: The tasks in Temporal.
         logs: Their logs.
+        push: Where their push notifications go.
     """
 
     queue: ChunkQueue
     owned: ChunkQueue | None
     directory: TaskDirectory
     logs: TaskLogs
+    push: PushDirectory
 
 
 class Resources:
@@ -90,6 +93,14 @@ class Resources:
         """
         return (await self._all()).logs
 
+    async def push(self) -> PushDirectory:
+        """Return where push notifications of the agent's tasks go.
+
+        Raises:
+            StreamqError: Temporal or the queue cannot be reached.
+        """
+        return (await self._all()).push
+
     async def open(self) -> ChunkQueue:
         """Return the queue.
 
@@ -124,5 +135,7 @@ class Resources:
         queue = self._queue or owned
         assert queue is not None
         directory = TaskDirectory(self._agent, client)
-        self._opened = _Open(queue, owned, directory, TaskLogs(client, queue, settings, directory))
+        logs = TaskLogs(client, queue, settings, directory)
+        push = PushDirectory(self._agent, client, settings)
+        self._opened = _Open(queue, owned, directory, logs, push)
         return self._opened

@@ -19,19 +19,17 @@ from a2a.types.a2a_pb2 import (
     TaskState,
     TaskStatusUpdateEvent,
 )
-from a2a.utils.errors import (
-    InvalidParamsError,
-    PushNotificationNotSupportedError,
-    UnsupportedOperationError,
-)
+from a2a.utils.errors import InvalidParamsError, UnsupportedOperationError
 from a2a.utils.input_mode_validator import validate_input_modes
 from a2a.utils.task import apply_history_length, validate_history_length
 
+from streamq.a2a._push_config import PushConfig
 from streamq.access import Action
 
 from ._directory import TaskPlace
 from ._fold import TaskEvent, TaskFold
 from ._lookup import Lookup
+from ._push import add_push, wanted_push
 from ._resources import server_logger
 
 _LARGEST_MESSAGE = 500_000  # it goes into one payload of Temporal, as JSON, and in arguments
@@ -105,8 +103,6 @@ async def _accept(
             f"The message has {size} bytes, and at most {_LARGEST_MESSAGE} are taken; send a "
             "large file as a part with a url"
         )
-    if params.configuration.HasField("task_push_notification_config"):
-        raise PushNotificationNotSupportedError
     if not message.task_id:
         return await _start(lookup, params, context)
     place = await lookup.place(message.task_id, params.tenant, context, Action.WRITE)
@@ -114,7 +110,8 @@ async def _accept(
         raise InvalidParamsError(
             f"Task {place.task_id} belongs to another context than the message"
         )
-    return await _continue(lookup, place, message)
+    push = await wanted_push(lookup, params.configuration)
+    return await _continue(lookup, place, message, push)
 
 
 async def _start(
@@ -123,7 +120,10 @@ async def _start(
     message, caller = params.message, await lookup.caller(params.tenant, context)
     caller.check_may_start()
     context_id = message.context_id or str(uuid.uuid4())
+    push = await wanted_push(lookup, params.configuration)
     place = await (await lookup.directory()).start(caller.scope, message, context_id)
+    if push is not None:
+        await (await lookup.push()).start(place, push)
     fold = TaskFold(place.task_id, context_id)
     first = Message()
     first.CopyFrom(message)
@@ -133,9 +133,11 @@ async def _start(
 
 
 async def _continue(
-    lookup: Lookup, place: TaskPlace, message: Message
+    lookup: Lookup, place: TaskPlace, message: Message, push: PushConfig | None
 ) -> tuple[TaskPlace, TaskFold, str]:
-    fold, _ = await lookup.fold(place)
+    fold, cursor = await lookup.fold(place)
+    if push is not None and not fold.is_terminal:
+        await add_push(lookup, place, fold, cursor, push)
     further = Message()
     further.CopyFrom(message)
     further.context_id = place.context_id

@@ -2,6 +2,7 @@
 
 * ``_task``, ``_workflow``, ``_input``: workflow code;
 * ``_collect``, ``_tell``, ``_writing``: activities;
+* ``_push_workflow``, ``_push``, ``_push_events``, ``_push_sender``: push notifications;
 * ``_merge``: what both streams become, as a pure machine;
 * ``_plugin``: the worker.
 

@@ -14,19 +14,26 @@ from temporalio.worker import WorkerConfig, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from ._collect import collect
+from ._push import push
+from ._push_workflow import PinnedPushWorkflow, PushWorkflow
 from ._tell import tell
 from ._workflow import AgentTaskWorkflow, PinnedAgentTaskWorkflow
 
-_ACTIVITIES: tuple[Callable[..., Any], ...] = (collect, tell)
+_ACTIVITIES: tuple[Callable[..., Any], ...] = (collect, push, tell)
+_WORKFLOWS: dict[type, type] = {
+    AgentTaskWorkflow: PinnedAgentTaskWorkflow,
+    PushWorkflow: PinnedPushWorkflow,
+}
+"""Each with the one that takes its place with worker versioning."""
 
 
 class AgentPlugin(SimplePlugin):
     """Lets a worker run A2A tasks: use it beside ``StreamqPlugin``.
 
-    It registers the workflow ``streamq.AgentTask`` and the activities whose names begin with
-    ``streamq.a2a.``, and passes ``a2a`` through the workflow sandbox, so that a module may have a
-    workflow and its agent's card. Like :class:`streamq.temporal.StreamqPlugin`, it may be given to
-    the client or to the worker.
+    It registers the workflows ``streamq.AgentTask`` and ``streamq.A2APush``, and the activities
+    whose names begin with ``streamq.a2a.``, and passes ``a2a`` through the workflow sandbox, so
+    that a module may have a workflow and its agent's card. Like
+    :class:`streamq.temporal.StreamqPlugin`, it may be given to the client or to the worker.
     """
 
     def __init__(self) -> None:
@@ -38,14 +45,11 @@ class AgentPlugin(SimplePlugin):
         )
 
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
-        """Add the workflow and the activities; with worker versioning, the workflow is pinned."""
+        """Add workflows and activities; with worker versioning, the workflows are pinned."""
         config = super().configure_worker(config)
         deployment = config.get("deployment_config")
         if deployment is not None and deployment.use_worker_versioning:
-            config["workflows"] = [
-                PinnedAgentTaskWorkflow if each is AgentTaskWorkflow else each
-                for each in config["workflows"]
-            ]
+            config["workflows"] = [_WORKFLOWS.get(each, each) for each in config["workflows"]]
         return config
 
 
@@ -61,9 +65,10 @@ def _with_activities(
 
 def _with_workflows(existing: Sequence[type] | None) -> Sequence[type]:
     found = list(existing or ())
-    if AgentTaskWorkflow in found or PinnedAgentTaskWorkflow in found:
-        return found
-    return [*found, AgentTaskWorkflow]
+    missing = [
+        each for each, pinned in _WORKFLOWS.items() if each not in found and pinned not in found
+    ]
+    return [*found, *missing]
 
 
 def _pass_through(existing: WorkflowRunner | None) -> WorkflowRunner:

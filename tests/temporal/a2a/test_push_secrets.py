@@ -1,0 +1,119 @@
+"""Push notifications prove who sent them, and their credentials are seen by nobody else."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import httpx
+import pytest
+from a2a.types.a2a_pb2 import AuthenticationInfo, GetTaskPushNotificationConfigRequest, TaskState
+from starlette.responses import Response
+from tests.temporal.a2a.receivers import Got, Receiver, push_settings, receiving
+from tests.temporal.a2a.replicas import Replica, Stage, request, sent
+
+from streamq import ConfigurationError, Settings
+from streamq.a2a._push_config import push_workflow_id
+from streamq.a2a.client import verify_notification
+from streamq.access import InvalidTokenError, new_ed25519_key, new_secret
+
+_PRIVATE, _PUBLIC = new_ed25519_key()
+_SHARED = new_secret()
+_CREDENTIALS, _TOKEN = "the-credentials", "the-token"
+_SIGNATURE = "x-a2a-notification-signature"
+
+
+@pytest.fixture(params=[_PRIVATE], ids=["private"])
+def settings(request: pytest.FixtureRequest) -> Settings:
+    return push_settings(a2a_push_key=request.param, a2a_push_secret="s" * 32)
+
+
+async def _delivered(replica: Replica, receiver: Receiver, **fields: Any) -> str:
+    """Run a task whose events go to a receiver, and return the task's id."""
+    async with replica.starter() as client:
+        wanted = request("a b")
+        config = receiver.config(id="mine", token=_TOKEN, **fields)
+        wanted.configuration.task_push_notification_config.CopyFrom(config)
+        task = await sent(client, wanted)
+        await receiver.end()
+    return task.id
+
+
+async def test_a_receiver_verifies_by_the_published_key(stage: Stage) -> None:
+    """It needs nothing but the address of the agent; a body that was changed is refused."""
+    replica = await stage.replica()
+    async with receiving() as receiver, httpx.AsyncClient(base_url=replica.url) as http:
+        await _delivered(replica, receiver, authentication=AuthenticationInfo(scheme="Bearer"))
+        published = (await http.get("/.well-known/jwks.json")).text
+    assert '"d"' not in published
+    for got in receiver.taken:
+        event = verify_notification(
+            got.body, got.headers, url=receiver.url, keys=published, token=_TOKEN
+        )
+        assert event == got.event
+        assert got.headers["authorization"] == f"Bearer {got.headers[_SIGNATURE]}"
+    _refuses_changes(receiver.taken[-1], receiver.url, published)
+
+
+@pytest.mark.parametrize("settings", [_SHARED], indirect=True, ids=["secret"])
+async def test_a_receiver_verifies_by_a_shared_secret(stage: Stage) -> None:
+    """Where agent and receiver have one operator; the secret is not published."""
+    replica = await stage.replica()
+    async with receiving() as receiver, httpx.AsyncClient(base_url=replica.url) as http:
+        await _delivered(replica, receiver)
+        assert (await http.get("/.well-known/jwks.json")).json() == {"keys": []}
+    _refuses_changes(receiver.taken[-1], receiver.url, _SHARED)
+
+
+def _refuses_changes(got: Got, url: str, keys: str) -> None:
+    good = verify_notification(got.body, got.headers, url=url, keys=keys)
+    assert good.status_update.status.state == TaskState.TASK_STATE_COMPLETED
+    changed = got.body.replace(b"COMPLETED", b"CANCELED")
+    unsigned = {name: value for name, value in got.headers.items() if name != _SIGNATURE}
+    forged = got.headers | {_SIGNATURE: f"{got.headers[_SIGNATURE][:-8]}AAAAAAAA"}
+    for body, headers, address, key in (
+        (changed, got.headers, url, keys),
+        (got.body, unsigned, url, keys),
+        (got.body, forged, url, keys),
+        (got.body, got.headers, f"{url}/other", keys),
+        (got.body, got.headers, url, new_ed25519_key()[1]),
+        (got.body, got.headers, url, new_secret()),
+    ):
+        with pytest.raises(InvalidTokenError):
+            verify_notification(body, headers, url=address, keys=key)
+    with pytest.raises(InvalidTokenError):
+        verify_notification(got.body, got.headers, url=url, token="another")
+    with pytest.raises(ConfigurationError):
+        verify_notification(got.body, got.headers, url=url)
+
+
+async def test_credentials_are_in_no_log_and_in_no_history(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a secret Temporal keeps them encrypted; the client that set them still reads them."""
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.INFO, logger="a2a")  # with DEBUG the SDK logs the bodies of requests
+    failing = iter([500])
+    replica = await stage.replica()
+    async with receiving(lambda *_: Response(status_code=next(failing, 204))) as receiver:
+        task_id = await _delivered(
+            replica,
+            receiver,
+            authentication=AuthenticationInfo(scheme="Bearer", credentials=_CREDENTIALS),
+        )
+        assert receiver.taken[-1].headers["authorization"] == f"Bearer {_CREDENTIALS}"
+        async with replica.starter() as client:
+            found = await client.get_task_push_notification_config(
+                GetTaskPushNotificationConfigRequest(task_id=task_id, id="mine")
+            )
+    assert (found.token, found.authentication.credentials) == (_TOKEN, _CREDENTIALS)
+    handle = stage.client.get_workflow_handle(push_workflow_id(task_id))
+    await handle.result()
+    events = (await handle.fetch_history()).events
+    stored = b"".join(each.SerializeToString() for each in events)
+    stored += (await handle.describe()).raw_info.SerializeToString()
+    assert receiver.url.encode() in stored
+    assert "is tried again" in caplog.text
+    for secret in (_CREDENTIALS, _TOKEN):
+        assert secret.encode() not in stored
+        assert secret not in caplog.text
