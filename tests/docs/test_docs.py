@@ -196,8 +196,13 @@ def test_film_beside_the_stream_is_for_those_who_may_read_it(
 
 def test_every_example_is_run() -> None:
     """A program that no test runs soon fails for the reader who copies it."""
-    clients = ROOT / "tests/gateway/test_documented_clients.py"
-    tests = Path(__file__).read_text() + clients.read_text()
+    elsewhere = (
+        "docs/test_a2a_examples.py",
+        "gateway/test_documented_clients.py",
+        "temporal/a2a/test_js_client.py",
+    )
+    files = [Path(__file__), *(ROOT / "tests" / each for each in elsewhere)]
+    tests = "".join(each.read_text() for each in files)
     missing = [
         each.name
         for each in (*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.mjs"))

@@ -105,22 +105,32 @@ async def running_client(
             ``textOf``, ``state`` and ``kinds``.
         given: Further values of ``given``.
     """
+    text = f"{_BEGINNING}{body}\nprocess.exit(0);\n"
+    values = json.dumps({"transport": transport, "urls": urls, **given})
+    async with node_process(folder, text, values) as process:
+        yield Script(process)
+
+
+@asynccontextmanager
+async def node_process(
+    folder: Path, text: str, *arguments: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a program that may import the packages, until the context ends; a minute at most."""
     node = program("node", package="nodejs")
     modules = await asyncio.to_thread(_modules)
     if not (link := folder / "node_modules").exists():
         link.symlink_to(modules)
     file = folder / "program.mjs"
-    file.write_text(f"{_BEGINNING}{body}\nprocess.exit(0);\n")
-    values = json.dumps({"transport": transport, "urls": urls, **given})
+    file.write_text(text)
     process = await asyncio.create_subprocess_exec(
-        *(node, str(file), values),
+        *(node, str(file), *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         limit=2**24,
     )
     try:
         async with asyncio.timeout(60):
-            yield Script(process)
+            yield process
     finally:
         if process.returncode is None:
             process.kill()

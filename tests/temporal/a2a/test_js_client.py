@@ -7,12 +7,29 @@ from pathlib import Path
 import pytest
 from a2a.types.a2a_pb2 import TaskState
 from tests.temporal.a2a.agents import Planner, gate
-from tests.temporal.a2a.js_client import running_client, said
+from tests.temporal.a2a.js_client import node_process, running_client, said
 from tests.temporal.a2a.replicas import TRANSPORTS, Stage
 
-pytestmark = pytest.mark.parametrize("transport", TRANSPORTS)
+EXAMPLE = Path(__file__).parents[3] / "docs/examples/a2a_client.mjs"
+every_transport = pytest.mark.parametrize("transport", TRANSPORTS)
 
 
+async def test_the_documented_client_shows_how_the_text_grows(stage: Stage, tmp_path: Path) -> None:
+    """The page's program works as it stands, with no more of a message than it gives."""
+    replica = await stage.replica()
+    arguments = (replica.url, "a b fail c")
+    async with node_process(tmp_path, EXAMPLE.read_text(), *arguments) as process:
+        output, _ = await process.communicate()
+    assert process.returncode == 0
+    assert output.decode().splitlines() == [
+        "state 2",
+        *("a ", "a b "),
+        *("a ", "a b ", "a b c ", "a b c "),
+        "state 3",
+    ]
+
+
+@every_transport
 async def test_a_blocking_request_gets_the_whole_task(
     stage: Stage, tmp_path: Path, transport: str
 ) -> None:
@@ -33,6 +50,7 @@ async def test_a_blocking_request_gets_the_whole_task(
     assert listed == [True]
 
 
+@every_transport
 async def test_a_stream_brings_each_chunk_and_then_the_end(
     stage: Stage, tmp_path: Path, transport: str
 ) -> None:
@@ -54,6 +72,7 @@ async def test_a_stream_brings_each_chunk_and_then_the_end(
     assert end == ["a b c ", TaskState.TASK_STATE_COMPLETED]
 
 
+@every_transport
 async def test_a_late_subscriber_on_another_replica_misses_nothing(
     stage: Stage, tmp_path: Path, transport: str
 ) -> None:
@@ -84,6 +103,7 @@ async def test_a_late_subscriber_on_another_replica_misses_nothing(
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
+@every_transport
 async def test_cancelling_waits_for_the_end(stage: Stage, tmp_path: Path, transport: str) -> None:
     """The answer is the cancelled task; a second cancellation, and an unknown task, are errors."""
     replica = await stage.replica()
@@ -110,6 +130,7 @@ async def test_cancelling_waits_for_the_end(stage: Stage, tmp_path: Path, transp
     assert unknown.endswith("TaskNotFoundError")
 
 
+@every_transport
 async def test_a_question_is_answered_to_another_replica(
     stage: Stage, tmp_path: Path, transport: str
 ) -> None:
