@@ -43,6 +43,8 @@ class Agent:
         max_attempts: How often the activity is tried; 0 is without limit.
         execution_seconds: How long a task may take in all, also while it waits for its client;
             0 is without limit.
+        message_ids_are_unique: Whether two first messages of one caller with one id are the same
+            message, also if they name no context. If they name one, they always are.
         wait_seconds: How long a blocking request waits for the task; then it gets the task as it
             is.
 
@@ -66,6 +68,7 @@ class Agent:
     max_attempts: int = 0
     execution_seconds: float = 0.0
     wait_seconds: float = 600.0
+    message_ids_are_unique: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.activity) == bool(self.workflow):

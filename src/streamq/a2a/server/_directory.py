@@ -28,6 +28,7 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
 )
 from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from streamq._errors import BackendUnavailableError
@@ -42,7 +43,7 @@ from streamq.temporal._rpc import RPC_TIMEOUT, connecting, rpc_error
 from ._agent import Agent
 from ._scope import Scope
 
-_MEMO = "streamq.a2a"
+_MEMO, _STARTED_BY = "streamq.a2a", "message"
 _UPDATE_SECONDS = 30.0
 _RETRY = RetryPolicy(deadline_seconds=5.0, backend="temporal")
 _ENDED = {
@@ -62,6 +63,7 @@ class TaskPlace:
         context_id: Its context.
         has_ended: Whether the workflow had ended.
         was_cancelled: Whether it had ended by cancellation.
+        started_by: Digest of the message that started it.
     """
 
     task_id: str
@@ -69,6 +71,7 @@ class TaskPlace:
     context_id: str
     has_ended: bool = False
     was_cancelled: bool = False
+    started_by: str = ""
 
     @property
     def stream(self) -> str:
@@ -87,13 +90,15 @@ class TaskDirectory:
     def __init__(self, agent: Agent, client: Client) -> None:
         self._agent, self._client = agent, client
 
-    async def start(self, scope: Scope, message: Message, context_id: str) -> TaskPlace:
-        """Start a workflow for a message.
+    async def start(
+        self, scope: Scope, message: Message, context_id: str, task_id: str
+    ) -> TaskPlace | None:
+        """Start a workflow for a message; ``None`` if there is one of that id.
 
         Raises:
             StreamqError: Temporal did not start it.
         """
-        agent, task_id = self._agent, scope.new_task_id(context_id)
+        agent = self._agent
         request = TaskInput(
             message=MessageToDict(message),
             context_id=context_id,
@@ -114,7 +119,7 @@ class TaskDirectory:
                     id=task_id,
                     task_queue=agent.task_queue,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                    memo={_MEMO: scope.memo(context_id)},
+                    memo={_MEMO: scope.memo(context_id) | {_STARTED_BY: digest_of(message)}},
                     execution_timeout=(
                         timedelta(seconds=agent.execution_seconds)
                         if agent.execution_seconds
@@ -122,6 +127,8 @@ class TaskDirectory:
                     ),
                     rpc_timeout=2 * RPC_TIMEOUT,
                 )
+        except WorkflowAlreadyStartedError:
+            return None
         except RPCError as exc:
             raise rpc_error(exc, f"start a workflow for agent {agent.agent_name!r}") from exc
         return TaskPlace(task_id, str(handle.first_execution_run_id), context_id)
@@ -164,10 +171,14 @@ class TaskDirectory:
         if _MEMO not in memo:
             return None
         [found] = await self._client.data_converter.decode([memo[_MEMO]])
-        if not isinstance(found, dict) or found != scope.memo(str(found.get("context", ""))):
+        if not isinstance(found, dict):
+            return None
+        started_by = str(found.pop(_STARTED_BY, ""))
+        if found != scope.memo(str(found.get("context", ""))):
             return None
         cancelled = status == WorkflowExecutionStatus.CANCELED.value
-        return TaskPlace(task_id, run_id, found["context"], status in _ENDED, cancelled)
+        has_ended = status in _ENDED
+        return TaskPlace(task_id, run_id, found["context"], has_ended, cancelled, started_by)
 
     async def page(
         self, scope: Scope, context_id: str, token: bytes | None, size: int
@@ -238,8 +249,7 @@ class TaskDirectory:
                 be taken later.
         """
         handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(place.task_id)
-        content = MessageToDict(message)
-        number = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        content, number = MessageToDict(message), digest_of(message)
         try:
             async with asyncio.timeout(_UPDATE_SECONDS):
                 with connecting():
@@ -265,6 +275,12 @@ class TaskDirectory:
         """
         execution = Execution("workflow", place.task_id, place.run_id)
         return await cancel_execution(self._client, execution, _RETRY)
+
+
+def digest_of(message: Message) -> str:
+    """Return the digest of a message's whole content."""
+    content = json.dumps(MessageToDict(message), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _query(scope: Scope, context_id: str) -> str:

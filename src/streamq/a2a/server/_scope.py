@@ -10,7 +10,7 @@ import json
 import uuid
 from dataclasses import dataclass
 
-_SCOPE_DIGITS, _CONTEXT_DIGITS = 24, 16
+_SCOPE_DIGITS, _CONTEXT_DIGITS, _MESSAGE_DIGITS = 24, 16, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,17 @@ class Scope:
         """Return what the ids of a context's tasks begin with."""
         return f"{self.prefix}{_digest(context_id)[:_CONTEXT_DIGITS]}-"
 
-    def new_task_id(self, context_id: str) -> str:
-        """Return an id for a new task, which is also the id of its workflow."""
-        return f"{self.context_prefix(context_id)}{uuid.uuid4().hex}"
+    def new_task_id(self, context_id: str, message_id: str = "") -> str:
+        """Return an id for a new task, which is also the id of its workflow.
+
+        With the id of a message it is the one task that this message starts in this context.
+        """
+        end = _digest(message_id)[:_MESSAGE_DIGITS] if message_id else uuid.uuid4().hex
+        return f"{self.context_prefix(context_id)}{end}"
+
+    def own_context_id(self, message_id: str) -> str:
+        """Return the context of a message that names none, the same each time it is sent."""
+        return _digest(*self._parts, message_id)[:_MESSAGE_DIGITS]
 
     def owns(self, task_id: str) -> bool:
         """Whether an id can be that of a task of this scope."""

@@ -9,6 +9,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from a2a.server.context import ServerCallContext
 from a2a.server.events.event_queue import Event
@@ -26,15 +27,37 @@ from a2a.utils.task import apply_history_length, validate_history_length
 from streamq.a2a._push_config import PushConfig
 from streamq.access import Action
 
-from ._directory import TaskPlace
+from ._directory import TaskPlace, digest_of
 from ._fold import TaskEvent, TaskFold
 from ._lookup import Lookup
 from ._push import add_push, wanted_push
 from ._resources import server_logger
+from ._scope import Scope
 
 _LARGEST_MESSAGE = 500_000  # it goes into one payload of Temporal, as JSON, and in arguments
 
 _logger = server_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """A task that has a message.
+
+    Attributes:
+        place: Where it is.
+        fold: The task as far as its log has been read.
+        cursor: Where the log goes on.
+        is_settled: Whether the answer to the message is there already: it was sent before.
+    """
+
+    place: TaskPlace
+    fold: TaskFold
+    cursor: str
+    is_settled: bool = False
+
+    async def follow(self, lookup: Lookup, *, keep: bool) -> AsyncGenerator[TaskEvent | None]:
+        """Return what comes after the cursor."""
+        return (await lookup.logs()).follow(self.place, self.fold, self.cursor, keep=keep)
 
 
 async def send_message(
@@ -46,18 +69,18 @@ async def send_message(
         A2AError: The message, or the task that it names, takes no part in that.
         StreamqError: Temporal or the backend does not answer.
     """
-    place, fold, cursor = await _accept(lookup, params, context)
-    logs, agent = await lookup.logs(), lookup.agent
+    accepted = await _accept(lookup, params, context)
+    fold, agent = accepted.fold, lookup.agent
     returns_at_once = params.configuration.return_immediately and not agent.can_reply
-    if not returns_at_once:
+    if not returns_at_once and not accepted.is_settled:
         try:
             async with asyncio.timeout(agent.wait_seconds):
-                async with aclosing(logs.follow(place, fold, cursor, keep=True)) as events:
+                async with aclosing(await accepted.follow(lookup, keep=True)) as events:
                     async for event in events:
                         if _answers(fold, event, params):
                             break
         except TimeoutError:
-            _logger.info("task %s is answered before it has ended", place.task_id)
+            _logger.info("task %s is answered before it has ended", accepted.place.task_id)
     if fold.reply is not None:
         return fold.reply
     return apply_history_length(fold.snapshot(), params.configuration)
@@ -74,12 +97,17 @@ async def stream_message(
         A2AError: The message, or the task that it names, takes no part in that.
         StreamqError: Temporal or the backend does not answer.
     """
-    place, fold, cursor = await _accept(lookup, params, context)
-    logs = await lookup.logs()
-    has_begun = not lookup.agent.can_reply or bool(params.message.task_id)
+    accepted = await _accept(lookup, params, context)
+    fold = accepted.fold
+    if fold.reply is not None:
+        yield fold.reply
+        return
+    has_begun = not lookup.agent.can_reply or bool(params.message.task_id) or fold.generation > 0
     if has_begun:
         yield apply_history_length(fold.snapshot(), params.configuration)
-    async with aclosing(logs.follow(place, fold, cursor, keep=False)) as events:
+    if accepted.is_settled:
+        return
+    async with aclosing(await accepted.follow(lookup, keep=False)) as events:
         async for event in events:
             if event is None:
                 continue
@@ -93,7 +121,7 @@ async def stream_message(
 
 async def _accept(
     lookup: Lookup, params: SendMessageRequest, context: ServerCallContext
-) -> tuple[TaskPlace, TaskFold, str]:
+) -> _Accepted:
     """Give a message to its task, or start one; nothing is started for a bad request."""
     validate_history_length(params.configuration)
     message = params.message
@@ -116,25 +144,52 @@ async def _accept(
 
 async def _start(
     lookup: Lookup, params: SendMessageRequest, context: ServerCallContext
-) -> tuple[TaskPlace, TaskFold, str]:
+) -> _Accepted:
+    """Start a task, unless the same message has started it already."""
     message, caller = params.message, await lookup.caller(params.tenant, context)
     caller.check_may_start()
-    context_id = message.context_id or str(uuid.uuid4())
+    scope, repeatable = caller.scope, message.message_id
+    if message.context_id:
+        context_id = message.context_id
+    elif lookup.agent.message_ids_are_unique:
+        context_id = scope.own_context_id(message.message_id)
+    else:
+        context_id, repeatable = str(uuid.uuid4()), ""
     push = await wanted_push(lookup, params.configuration)
-    place = await (await lookup.directory()).start(caller.scope, message, context_id)
+    task_id = scope.new_task_id(context_id, repeatable)
+    place = await (await lookup.directory()).start(scope, message, context_id, task_id)
+    if place is None:
+        return await _repeat(lookup, scope, message, task_id, push)
     if push is not None:
         await (await lookup.push()).start(place, push)
-    fold = TaskFold(place.task_id, context_id)
+    fold = TaskFold(task_id, context_id)
     first = Message()
     first.CopyFrom(message)
-    first.task_id, first.context_id = place.task_id, context_id
+    first.task_id, first.context_id = task_id, context_id
     fold.submitted(first)
-    return place, fold, ""
+    return _Accepted(place, fold, "")
+
+
+async def _repeat(
+    lookup: Lookup, scope: Scope, message: Message, task_id: str, push: PushConfig | None
+) -> _Accepted:
+    """Return the task that the same message has started before."""
+    place = await (await lookup.directory()).find(scope, task_id)
+    if place is None or place.started_by != digest_of(message):
+        raise InvalidParamsError(
+            f"Message id {message.message_id} was used in this context before, for a message with "
+            "another content, which started a task; give each message an id of its own"
+        )
+    if push is not None:
+        await (await lookup.push()).start(place, push)  # the first replica may not have come to it
+    fold, cursor = await (await lookup.logs()).snapshot(place)
+    is_settled = fold.is_terminal or fold.is_interrupted or fold.reply is not None
+    return _Accepted(place, fold, cursor, is_settled=is_settled)
 
 
 async def _continue(
     lookup: Lookup, place: TaskPlace, message: Message, push: PushConfig | None
-) -> tuple[TaskPlace, TaskFold, str]:
+) -> _Accepted:
     fold, cursor = await lookup.fold(place)
     if push is not None and not fold.is_terminal:
         await add_push(lookup, place, fold, cursor, push)
@@ -147,7 +202,7 @@ async def _continue(
             f"Task {place.task_id} has ended and takes no further message"
         )
     fold, cursor = await (await lookup.logs()).until_told(place, told)
-    return place, fold, cursor
+    return _Accepted(place, fold, cursor)
 
 
 def _answers(fold: TaskFold, event: TaskEvent | None, params: SendMessageRequest) -> bool:
