@@ -15,8 +15,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import httpx
-from a2a.client.client import Client
+from a2a.client.client import Client, ClientCallContext
 from a2a.client.errors import A2AClientError
+from a2a.extensions.common import HTTP_EXTENSION_HEADER
 from a2a.types.a2a_pb2 import (
     GetTaskRequest,
     StreamResponse,
@@ -27,6 +28,7 @@ from a2a.types.a2a_pb2 import (
 )
 from a2a.utils.errors import InternalError, UnsupportedOperationError
 
+from ._extension import EVENT_IDS, LAST_EVENT_ID
 from ._push_verifying import verify_notification
 
 __all__ = ["follow_task", "verify_notification"]
@@ -48,12 +50,13 @@ async def follow_task(
 ) -> AsyncGenerator[StreamResponse, None]:
     """Yield a task as it is, and then each of its events once, until it has ended.
 
-    A lost connection is made again, with any replica. If events were missed meanwhile, the next one
-    is the task as it is then: it replaces what there was. The last event is the one that ends the
-    task; a task that had ended already is yielded as it is.
+    A lost connection is made again, with any replica, and the events that were missed come first.
+    Over gRPC the next one is the task as it is then instead: it replaces what there was. The last
+    event is the one that ends the task; a task that had ended already is yielded as it is.
 
-    This rests on the numbers that agents of streamq give their events (``generation``). With
-    another agent each new connection begins with the task.
+    This rests on the numbers that agents of streamq give their events (``generation``), and on
+    their extension by which a subscription continues after one of them. With another agent each new
+    connection begins with the task.
 
     Args:
         client: A client of the SDK that streams. It stays open.
@@ -73,7 +76,8 @@ async def follow_task(
         failure: Exception | None = None
         request = SubscribeToTaskRequest(id=task_id, tenant=tenant)
         try:
-            async with aclosing(client.subscribe(request)) as events:  # type: ignore[type-var]
+            subscription = client.subscribe(request, context=_continuing_after(seen))
+            async with aclosing(subscription) as events:  # type: ignore[type-var]
                 async for event in events:
                     number = _number(event)
                     until, pause = clock() + retry_seconds, _SHORTEST_PAUSE_SECONDS
@@ -97,6 +101,14 @@ async def follow_task(
             raise failure or A2AClientError(f"the stream of task {task_id} ends again and again")
         await asyncio.sleep(random.uniform(0, pause))
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _continuing_after(seen: int) -> ClientCallContext | None:
+    """Return how to ask for the events after the last one; an agent without ids ignores it."""
+    if seen < 0:
+        return None
+    wanted = {HTTP_EXTENSION_HEADER: EVENT_IDS, LAST_EVENT_ID: str(seen)}
+    return ClientCallContext(service_parameters=wanted)
 
 
 def _number(event: StreamResponse) -> int | None:

@@ -9,6 +9,7 @@ is the application, :func:`create_routes` are routes for an application of one's
 * ``_directory``: what Temporal knows of tasks; ``_push_directory``: and of their receivers;
 * ``_lookup``: the task that a request names; ``_sending``, ``_watching``, ``_cancelling``,
   ``_listing``, ``_push``: the operations; ``_guarding``: which errors of them clients see;
+* ``_event_ids``: ids of server-sent events, an extension;
 * ``_handler``: the operations as the SDK's interface; ``_app``, ``_checks``: HTTP; ``_grpc``: gRPC.
 
 Design: docs/design/a2a.md.

@@ -9,10 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from a2a.types.a2a_pb2 import AgentCard, AgentInterface, Message
+from a2a.types.a2a_pb2 import AgentCard, AgentExtension, AgentInterface, Message
 
 from streamq._errors import ConfigurationError
+from streamq.a2a._extension import EVENT_IDS
 from streamq.a2a.worker._workflow import AGENT_WORKFLOW
+
+_EVENT_IDS_DESCRIPTION = (
+    "Events of server-sent streams have ids; SubscribeToTask continues after Last-Event-ID."
+)
 
 
 def _text_argument(message: Message) -> Sequence[Any]:
@@ -117,6 +122,10 @@ class Agent:
         card.capabilities.streaming = True
         card.capabilities.push_notifications = self.push_notifications
         card.capabilities.extended_agent_card = False
+        if all(each.uri != EVENT_IDS for each in card.capabilities.extensions):
+            card.capabilities.extensions.append(
+                AgentExtension(uri=EVENT_IDS, description=_EVENT_IDS_DESCRIPTION)
+            )
         if not card.supported_interfaces:
             url = self.url.rstrip("/")
             card.supported_interfaces.append(_interface(f"{url}/", "JSONRPC"))

@@ -32,6 +32,7 @@ from ._access_request import WithRequest
 from ._agent import Agent
 from ._card import public_card
 from ._checks import RequestChecks
+from ._event_ids import EventIds
 from ._handler import TaskHandler
 from ._push_keys import push_key_routes
 from ._resources import Resources
@@ -117,6 +118,7 @@ def create_routes(
     checks = [
         Middleware(AccessGate, access=access, metadata_url=metadata_url),
         Middleware(RequestChecks),
+        Middleware(EventIds),
     ]
     inner = Router([*public, Mount("/", app=operations, middleware=checks)])
     return [Mount("/", app=inner, middleware=[Middleware(_CardAge)])]

@@ -41,8 +41,9 @@ class RequestChecks:
             if scope["method"] == "POST" and not _is_json(headers):
                 await self._refuse(scope, send)
                 return
-            if _VERSION not in headers and (version := _version(scope)):
-                scope = {**scope, "headers": [*scope["headers"], (_VERSION, version)]}
+            if _VERSION not in headers and (version := query_value(scope, "a2a-version")):
+                given = (_VERSION, version.encode("latin-1", "replace"))
+                scope = {**scope, "headers": [*scope["headers"], given]}
         await self._app(scope, receive, send)
 
     async def _refuse(self, scope: Scope, send: Send) -> None:
@@ -74,7 +75,8 @@ def _is_json(headers: dict[bytes, bytes]) -> bool:
     return kind in _TYPES or (not kind and is_empty)
 
 
-def _version(scope: Scope) -> bytes:
+def query_value(scope: Scope, name: str) -> str | None:
+    """Return what a request has in its query under a name, in upper or lower case."""
     query = parse_qs(scope["query_string"].decode("latin-1"))
-    found = [each for name, each in query.items() if name.lower() == "a2a-version"]
-    return found[0][0].encode("latin-1", "replace") if found else b""
+    found = [each for key, each in query.items() if key.lower() == name]
+    return found[0][0] if found else None
