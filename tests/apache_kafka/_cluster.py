@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -21,13 +21,21 @@ class ApacheCluster:
 
     Args:
         size: How many nodes.
+        advertised_ports: Ports of proxies in front of the nodes, in the order of their numbers. A
+            node has then also a listener, ``proxied_port``, that sends its clients to these.
         properties: More settings of every node; they override all others.
 
     Attributes:
         brokers: The nodes, from number 1; each may be killed and started by itself.
     """
 
-    def __init__(self, *, size: int = 3, properties: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        size: int = 3,
+        advertised_ports: Sequence[int] = (),
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
         numbers = range(1, size + 1)
         voters = {number: free_port() for number in numbers}
         defaults = {
@@ -37,6 +45,7 @@ class ApacheCluster:
         self.brokers = [
             ApacheKafka(
                 port=free_port(),
+                advertised_port=advertised_ports[number - 1] if advertised_ports else None,
                 node_id=number,
                 voters=voters,
                 properties={**defaults, **(properties or {})},

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from ._processes import Victim
-from ._schedule import Fault, Source
+from ._schedule import BACKEND_LINKS, Fault, Source
+from ._workload import LARGEST_CHUNK_BYTES
 
 
 class Backend(abc.ABC):
@@ -27,11 +28,21 @@ class Backend(abc.ABC):
     sources: ClassVar[tuple[Source, ...]]
     """The faults that only this backend has, and those of its servers."""
 
-    has_network: ClassVar[bool]
-    """Whether workers and readers reach it by connections, which can be broken."""
+    links: ClassVar[tuple[str, ...]] = BACKEND_LINKS
+    """The links to its servers; none if it is reached without connections."""
+
+    is_fenced: ClassVar[bool] = True
+    """Whether it refuses what an attempt appends after the next one has begun; otherwise it
+    acknowledges that, and readers drop it."""
+
+    streams_per_second: ClassVar[float] = 3.0
+    """How many streams a run begins each second."""
+
+    largest_chunk_bytes: ClassVar[int] = LARGEST_CHUNK_BYTES
+    """Size of the largest chunks, less if it stores no more."""
 
     port: int = 0
-    """Port that connections have to lead to now, if there are any."""
+    """Port that connections have to lead to now, if there is one server."""
 
     credentials_file: Path | None = None
     """File with the password that is valid now, if there is one."""
@@ -52,15 +63,32 @@ class Backend(abc.ABC):
     def stop(self) -> None:
         """Stop everything. Idempotent."""
 
+    def port_of(self, link: str) -> int:
+        """Return the port that a link has to lead to now."""
+        return self.port
+
+    def listen_port_of(self, link: str) -> int:
+        """Return the port that a link has to listen on; 0 for any."""
+        return 0
+
+    def address_of(self, side: str, addresses: Mapping[str, str]) -> str:
+        """Return what a process connects to.
+
+        Args:
+            side: ``WORKER_LINK`` or ``READER_LINK``.
+            addresses: Address of each link.
+        """
+        return addresses.get(side, "")
+
     @abc.abstractmethod
     def settings(self, address: str) -> dict[str, str]:
-        """Return the variables with which a process reaches it at an address, a link's."""
+        """Return the variables with which a process reaches it at an address of its links."""
 
     @abc.abstractmethod
     async def carry_out(self, fault: Fault) -> bool:
         """Begin and end a fault of :attr:`sources`, except those of a process or a link.
 
-        Afterwards connections have to lead to :attr:`port`.
+        Afterwards each link has to lead to its :meth:`port_of`.
 
         Returns:
             Whether it had an effect.

@@ -10,7 +10,7 @@ from streamq.testing import Direction, FaultProxy
 from ._backend import Backend
 from ._ledger import Ledger
 from ._processes import Victim
-from ._schedule import BACKEND_LINKS, Fault, FaultKind
+from ._schedule import Fault, FaultKind
 
 _HOLDS = {
     FaultKind.HOLD: None,
@@ -81,9 +81,8 @@ class Saboteur:
         if fault.target in self._links:
             return await self._break(self._links[fault.target], fault)
         had_effect = await self._backend.carry_out(fault)
-        for name in BACKEND_LINKS:
-            if name in self._links:
-                self._links[name].redirect("127.0.0.1", self._backend.port)
+        for name in self._backend.links:
+            self._links[name].redirect("127.0.0.1", self._backend.port_of(name))
         return had_effect
 
     async def _kill(self, victim: Victim, seconds: float) -> bool:

@@ -48,7 +48,6 @@ class PostgresPair(Backend):
     """A primary and a standby, which has each transaction before it is acknowledged."""
 
     name = "postgres"
-    has_network = True
     sources = (
         Source(5, FaultKind.KILL, (SERVER,), 0.05, 1.0),
         Source(3, FaultKind.PAUSE, (SERVER,), 0.2, 3.0),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from ._checker import Attempt, Seen, Stream
 from ._ledger import read_ledger
@@ -10,7 +12,7 @@ from ._setup import Setup
 
 
 def read_records(
-    setup: Setup, readers: Sequence[str], outcomes: Mapping[str, str]
+    setup: Setup, readers: Sequence[str], outcomes: Mapping[str, str], *, is_fenced: bool
 ) -> Iterable[Stream]:
     """Return every stream of a run with its attempts and the events of its readers.
 
@@ -18,13 +20,17 @@ def read_records(
         setup: Directories of the run.
         readers: Names of the readers.
         outcomes: Outcomes of the workflows, by stream.
+        is_fenced: Whether the backend refuses what an attempt appends after the next one has begun.
+            Otherwise acknowledgements of that time count for nothing.
     """
     streams: dict[str, Stream] = {}
     for line in read_ledger(setup.streams_path):
         name, plan = line["s"], line["plan"]
         outcome = outcomes.get(name, "")
         streams[name] = Stream(name, plan["policy"], plan["chunks"], outcome)
-    for path in sorted(setup.attempts_directory.glob("*.jsonl")):
+    paths = sorted(setup.attempts_directory.glob("*.jsonl"))
+    beginnings = defaultdict(list) if is_fenced else _beginnings(paths)
+    for path in paths:
         attempts: dict[tuple[str, int], Attempt] = {}
         for line in read_ledger(path):
             key = line["s"], line["e"]
@@ -39,7 +45,8 @@ def read_records(
             if line["t"] == "send":
                 attempt.sent[line["n"]] = line["d"]
             elif line["t"] == "ack":
-                attempt.acknowledged = line["n"]
+                if not any(e > line["e"] and at <= line["at"] for e, at in beginnings[line["s"]]):
+                    attempt.acknowledged = line["n"]
             elif line["t"] == "done":
                 attempt.is_done = True
     for reader in readers:
@@ -59,3 +66,13 @@ def read_records(
                 )
             )
     return streams.values()
+
+
+def _beginnings(paths: Iterable[Path]) -> defaultdict[str, list[tuple[int, float]]]:
+    """Return by stream the epochs of attempts, and when Temporal started each."""
+    found: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
+    for path in paths:
+        for line in read_ledger(path):
+            if line["t"] == "open":
+                found[line["s"]].append((line["e"], line["began"]))
+    return found

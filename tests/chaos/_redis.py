@@ -35,7 +35,6 @@ class RedisPair(Backend):
     """Two servers, of which one is the primary. Both log every write before they answer."""
 
     name = "redis"
-    has_network = True
     sources = (
         Source(5, FaultKind.KILL, (SERVER,), 0.05, 1.0),
         Source(3, FaultKind.PAUSE, (SERVER,), 0.2, 3.0),

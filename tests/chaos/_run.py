@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -26,7 +27,6 @@ from ._ledger import Ledger, LedgerTail
 from ._processes import Fleet, Victim
 from ._records import read_records
 from ._schedule import (
-    BACKEND_LINKS,
     GATEWAY,
     HEARTBEAT_SECONDS,
     HTTP_LINK,
@@ -39,7 +39,7 @@ from ._schedule import (
 )
 from ._setup import TASK_QUEUE, Setup
 from ._worker import arguments_of
-from ._workload import STREAMS_PER_SECOND, make_plan
+from ._workload import make_plan
 
 LATE_READER = "late-1"
 WORKFLOW_SECONDS = 150.0
@@ -140,11 +140,12 @@ class Run:
             await backend.start()
             gateway_port = free_port()
             ports = {HTTP_LINK: gateway_port}
-            if backend.has_network:
-                ports |= dict.fromkeys(BACKEND_LINKS, backend.port)
+            ports |= {name: backend.port_of(name) for name in backend.links}
             ports |= dict.fromkeys(TEMPORAL_LINKS.values(), temporal.port)
             links = {
-                name: await stack.enter_async_context(FaultProxy("127.0.0.1", port))
+                name: await stack.enter_async_context(
+                    FaultProxy("127.0.0.1", port, listen_port=backend.listen_port_of(name))
+                )
                 for name, port in ports.items()
             }
             setup = Setup(
@@ -153,8 +154,8 @@ class Run:
                 worker_temporal_addresses={
                     worker: links[link].address for worker, link in TEMPORAL_LINKS.items()
                 },
-                worker_settings=self._settings(backend, links.get(WORKER_LINK)),
-                reader_settings=self._settings(backend, links.get(READER_LINK)),
+                worker_settings=self._settings(backend, WORKER_LINK, links),
+                reader_settings=self._settings(backend, READER_LINK, links),
                 credentials_file=backend.credentials_file,
                 gateway_port=gateway_port,
                 http_port=links[HTTP_LINK].port,
@@ -176,12 +177,14 @@ class Run:
                 await self._settle(fleet, setup)
                 supervision.cancel()
         readers = (*READERS, LATE_READER)
-        verdict = check(read_records(setup, readers, self._outcomes), readers)
+        records = read_records(setup, readers, self._outcomes, is_fenced=backend.is_fenced)
+        verdict = check(records, readers)
         return Result(saboteur.done, verdict, self._progress.crashes, self._progress.streams)
 
     @staticmethod
-    def _settings(backend: Backend, link: FaultProxy | None) -> dict[str, str]:
-        address = "" if link is None else link.address
+    def _settings(backend: Backend, side: str, links: Mapping[str, FaultProxy]) -> dict[str, str]:
+        addresses = {name: link.address for name, link in links.items()}
+        address = backend.address_of(side, addresses)
         return {"STREAMQ_BACKEND": backend.name, **backend.settings(address)}
 
     async def _inject_faults(self, saboteur: Saboteur, client: Client, streams: Ledger) -> None:
@@ -195,9 +198,10 @@ class Run:
         clock = asyncio.get_running_loop().time
         began = clock()
         tenant = load_settings().tenant
-        for number in range(int(self._seconds * STREAMS_PER_SECOND)):
-            await asyncio.sleep(max(began + number / STREAMS_PER_SECOND - clock(), 0.0))
-            plan = make_plan(self._seed, number)
+        kind = backend_type(self._backend)
+        for number in range(math.ceil(self._seconds * kind.streams_per_second)):
+            await asyncio.sleep(max(began + number / kind.streams_per_second - clock(), 0.0))
+            plan = make_plan(self._seed, number, kind.largest_chunk_bytes)
             handle = await client.start_workflow(
                 STREAM_WORKFLOW,
                 StreamRequest(plan.policy, arguments_of(plan), heartbeat_seconds=HEARTBEAT_SECONDS),

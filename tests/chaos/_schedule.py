@@ -57,6 +57,7 @@ class FaultKind(enum.Enum):
     FULL = "full"  # the disk has no room
     SNAPSHOT = "snapshot"  # another program reads an old state, which has to be kept
     CHECKPOINT = "checkpoint"  # another program empties the log
+    LOSE = "lose"  # notifications to readers are lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +129,17 @@ _COMMON = (
 )
 
 
-def sources_of(own: Sequence[Source], *, has_network: bool) -> tuple[Source, ...]:
+def sources_of(own: Sequence[Source], links: Sequence[str]) -> tuple[Source, ...]:
     """Return what is broken in a run: what every backend has, and what only one has.
 
     Args:
         own: Faults of the backend.
-        has_network: Whether there are connections to the backend.
+        links: The links to its servers, if it is reached by connections.
     """
-    common: tuple[Source, ...] = _COMMON
-    if not has_network:
-        common = tuple(
-            replace(each, targets=(HTTP_LINK,)) if each.targets == LINKS else each
-            for each in _COMMON
-        )
+    common = (
+        replace(each, targets=(*links, HTTP_LINK)) if each.targets == LINKS else each
+        for each in _COMMON
+    )
     return (*common, *own)
 
 

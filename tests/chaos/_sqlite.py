@@ -42,7 +42,7 @@ class SqliteFile(Backend):
     """A database on a small disk of its own, as far as this user may mount one."""
 
     name = "sqlite"
-    has_network = False
+    links = ()
     sources = (
         # Some are longer than a writer waits for another one, two seconds.
         Source(8, FaultKind.LOCK, (DATABASE,), 0.2, 4.0),

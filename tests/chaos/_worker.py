@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
+from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
 
@@ -53,6 +55,7 @@ class Producers:
             a=stream.attempt,
             n=stream.position,
             discards=stream.discards,
+            began=activity.info().started_time.timestamp(),
         )
         for seq in range(stream.position, plan.chunks):
             value = make_value(plan, seq, author)
@@ -60,7 +63,7 @@ class Producers:
             await stream.send_chunk(value)
             if (seq + 1) % plan.flush_every == 0:
                 await stream.flush()
-                write(t="ack", s=name, e=epoch, n=stream.durable_position)
+                write(t="ack", s=name, e=epoch, n=stream.durable_position, at=time.time())
             if plan.pause_seconds:
                 await asyncio.sleep(plan.pause_seconds)
         write(t="done", s=name, e=epoch)

@@ -8,7 +8,8 @@ import random
 from dataclasses import dataclass
 
 POLICIES = ("restart", "resume", "replay")
-STREAMS_PER_SECOND = 3.0
+LARGEST_CHUNK_BYTES = 300_000
+"""Bound of the largest chunks, more or less."""
 
 _FILLER = "lorem ipsum \u2028 dolor\nsit \u00e4m\u00e9t \U0001f30a "
 
@@ -39,14 +40,20 @@ _SHAPES = (
     (4, (30, 120), 200, (0.02, 0.06)),  # tokens of a model
     (3, (100, 300), 2_000, (0.002, 0.01)),
     (2, (200, 600), 1_000, (0.0, 0.0)),  # as fast as possible
-    (2, (5, 25), 300_000, (0.05, 0.2)),
+    (2, (5, 25), LARGEST_CHUNK_BYTES, (0.05, 0.2)),
     (1, (1, 5), 100, (0.3, 1.0)),  # mostly silent
     (1, (0, 1), 50, (0.0, 0.0)),  # at most one chunk
 )
 
 
-def make_plan(seed: int, number: int) -> StreamPlan:
-    """Return the plan of a stream; the same arguments give the same plan."""
+def make_plan(seed: int, number: int, largest_bytes: int = LARGEST_CHUNK_BYTES) -> StreamPlan:
+    """Return the plan of a stream; the same arguments give the same plan.
+
+    Args:
+        seed: Seed of the run.
+        number: Number of the stream.
+        largest_bytes: Size of the largest chunks that the backend stores.
+    """
     chance = random.Random(f"streamq chaos, seed {seed}, stream {number}")
     (shape,) = chance.choices(_SHAPES, [shape[0] for shape in _SHAPES])
     _, counts, largest, pauses = shape
@@ -54,7 +61,7 @@ def make_plan(seed: int, number: int) -> StreamPlan:
         name=f"chaos-{seed}-{number}",
         policy=POLICIES[number % len(POLICIES)],
         chunks=chance.randint(*counts),
-        largest_bytes=largest,
+        largest_bytes=min(largest, largest_bytes),
         pause_seconds=round(chance.uniform(*pauses), 4),
         flush_every=chance.choice((1, 5, 20, 100)),
     )
