@@ -72,7 +72,7 @@ format: $(READY) ## Put the sources into the house style.
 bench: $(READY) ## Measure latency and throughput beside a bare client (BENCH=a2a, access, cancel, cost, gateway_load, kafka, many_streams, postgres, reading_over_http, revocation, s3sns, sqs, streams).
 	@$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
 
-chaos: $(READY) ## Break everything for CHAOS_SECONDS=120, by CHAOS_SEED=7, and count what is lost (CHAOS_BACKEND=redis, sqlite, postgres).
+chaos: $(READY) ## Break everything for CHAOS_SECONDS=120, by CHAOS_SEED=7, and count what is lost (CHAOS_BACKEND=redis, sqlite, postgres, kafka, s3sns, sqs, workflow_streams).
 	@$(BIN)/python -m tests.chaos --backend $(CHAOS_BACKEND) --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED) $(ARGS)
 
 mutants: $(READY) ## Change drivers in small ways for MUTANTS_SECONDS=3000, by MUTANTS_SEED, and count what the kit misses (ARGS="--all").

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from ._processes import Victim
 from ._schedule import BACKEND_LINKS, Fault, Source
-from ._workload import LARGEST_CHUNK_BYTES
+from ._workload import LARGEST_CHUNK_BYTES, POLICIES
 
 
 class Backend(abc.ABC):
@@ -34,6 +34,15 @@ class Backend(abc.ABC):
     is_fenced: ClassVar[bool] = True
     """Whether it refuses what an attempt appends after the next one has begun; otherwise it
     acknowledges that, and readers drop it."""
+
+    agrees_on_numbers: ClassVar[bool] = True
+    """Whether writers and readers give an attempt the same number."""
+
+    has_fan_out: ClassVar[bool] = True
+    """Whether many readers read a stream; otherwise the workflow of its activity does."""
+
+    policies: ClassVar[tuple[str, ...]] = POLICIES
+    """What the next attempt may do."""
 
     streams_per_second: ClassVar[float] = 3.0
     """How many streams a run begins each second."""

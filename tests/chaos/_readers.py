@@ -18,12 +18,13 @@ import httpx
 from httpx_sse import EventSource
 from temporalio.client import Client
 
-from streamq import Chunk, Event, IdleTimeoutError, Seal, StreamqError, open_reader
+from streamq import IdleTimeoutError, StreamqError, open_reader
 from streamq.driver import StreamId
 from streamq.temporal import subscribe
 
 from ._gateway import OPTIONS
 from ._ledger import Ledger, LedgerTail, read_ledger
+from ._recorded import fields_of
 from ._setup import Setup, configure, open_patiently
 from ._workload import digest
 
@@ -95,16 +96,6 @@ class Reader(abc.ABC):
 def is_passing(error: StreamqError) -> bool:
     """Whether a reader tries again after this error, as a program would."""
     return error.retryable or isinstance(error, IdleTimeoutError)
-
-
-def fields_of(event: Event) -> dict[str, Any]:
-    """Return the recorded form of an event."""
-    fields: dict[str, Any] = {"o": event.offset, "a": event.attempt}
-    if isinstance(event, Chunk):
-        return fields | {"k": "chunk", "n": event.seq, "d": digest(event.value)}
-    if isinstance(event, Seal):
-        return fields | {"k": "end", "state": event.state.name, "text": event.message}
-    return fields | {"k": type(event).__name__.lower()}
 
 
 class DirectReader(Reader):

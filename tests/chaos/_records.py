@@ -12,7 +12,12 @@ from ._setup import Setup
 
 
 def read_records(
-    setup: Setup, readers: Sequence[str], outcomes: Mapping[str, str], *, is_fenced: bool
+    setup: Setup,
+    readers: Sequence[str],
+    outcomes: Mapping[str, str],
+    *,
+    is_fenced: bool,
+    agrees_on_numbers: bool = True,
 ) -> Iterable[Stream]:
     """Return every stream of a run with its attempts and the events of its readers.
 
@@ -22,6 +27,9 @@ def read_records(
         outcomes: Outcomes of the workflows, by stream.
         is_fenced: Whether the backend refuses what an attempt appends after the next one has begun.
             Otherwise acknowledgements of that time count for nothing.
+        agrees_on_numbers: Whether writers and readers give an attempt the same number. Otherwise
+            attempts are recognised by their chunks, which have to differ, and those after the one
+            that ended the stream are left out: without replay they cannot know that it has ended.
     """
     streams: dict[str, Stream] = {}
     for line in read_ledger(setup.streams_path):
@@ -65,7 +73,27 @@ def read_records(
                     line.get("state", ""),
                 )
             )
+    if not agrees_on_numbers:
+        for stream in streams.values():
+            _number_as_readers_do(stream)
     return streams.values()
+
+
+def _number_as_readers_do(stream: Stream) -> None:
+    """Give attempts the numbers that readers give them; leave out those after the end."""
+    events = [event for log in stream.seen.values() for event in log]
+    numbers = {event.digest: event.attempt for event in events if event.kind == "chunk"}
+    ends = {event.attempt for event in events if event.kind == "end"}
+    found: list[Attempt] = []
+    for attempt in sorted(stream.attempts, key=lambda attempt: attempt.epoch):
+        read = [numbers[digest] for digest in attempt.sent.values() if digest in numbers]
+        if attempt.is_done and not attempt.sent:
+            read = [*ends]  # it had nothing to send
+        attempt.number = min(read, default=-1 - len(found))
+        found.append(attempt)
+        if attempt.number in ends:
+            break
+    stream.attempts = found
 
 
 def _beginnings(paths: Iterable[Path]) -> defaultdict[str, list[tuple[int, float]]]:

@@ -22,6 +22,7 @@ from streamq.testing import FaultProxy
 from ._backend import Backend
 from ._backends import backend_type, faults_of
 from ._checker import Verdict, check
+from ._consumer import POLL_READER, Consumer
 from ._faults import Saboteur
 from ._ledger import Ledger, LedgerTail
 from ._processes import Fleet, Victim
@@ -113,7 +114,7 @@ class Run:
         directory: Path,
         show: Callable[[Progress], None],
     ) -> None:
-        self._backend = backend
+        self._kind = backend_type(backend)
         self._schedule = make_schedule(seed, seconds, faults_of(backend))
         self._seed = seed
         self._seconds = seconds
@@ -135,7 +136,7 @@ class Run:
             temporal = TemporalDevServer()
             await asyncio.to_thread(temporal.start)
             stack.callback(temporal.stop)
-            backend = backend_type(self._backend)(self._directory)
+            backend = self._kind(self._directory)
             stack.callback(backend.stop)
             await backend.start()
             gateway_port = free_port()
@@ -164,7 +165,8 @@ class Run:
             fleet = stack.enter_context(Fleet())
             streams = stack.enter_context(Ledger(setup.streams_path))
             client = await Client.connect(temporal.address)
-            for name in (*WORKERS, *READERS, GATEWAY):
+            outside = (*READERS, GATEWAY) if backend.has_fan_out else ()
+            for name in (*WORKERS, *outside):
                 await asyncio.to_thread(fleet.add, name, setup)
                 if name in READERS:
                     self._watch(name, setup)
@@ -173,11 +175,17 @@ class Run:
             saboteur = Saboteur(victims, links, backend, faults)
             async with asyncio.TaskGroup() as tasks:
                 supervision = tasks.create_task(self._supervise(fleet, saboteur))
-                await self._inject_faults(saboteur, client, streams)
+                await self._inject_faults(saboteur, client, setup, streams)
                 await self._settle(fleet, setup)
                 supervision.cancel()
-        readers = (*READERS, LATE_READER)
-        records = read_records(setup, readers, self._outcomes, is_fenced=backend.is_fenced)
+            readers = (*READERS, LATE_READER) if backend.has_fan_out else (POLL_READER,)
+        records = read_records(
+            setup,
+            readers,
+            self._outcomes,
+            is_fenced=backend.is_fenced,
+            agrees_on_numbers=backend.agrees_on_numbers,
+        )
         verdict = check(records, readers)
         return Result(saboteur.done, verdict, self._progress.crashes, self._progress.streams)
 
@@ -187,24 +195,28 @@ class Run:
         address = backend.address_of(side, addresses)
         return {"STREAMQ_BACKEND": backend.name, **backend.settings(address)}
 
-    async def _inject_faults(self, saboteur: Saboteur, client: Client, streams: Ledger) -> None:
+    async def _inject_faults(
+        self, saboteur: Saboteur, client: Client, setup: Setup, streams: Ledger
+    ) -> None:
         self._progress.phase = "breaking"
         # Both are awaited, so that every stream that is started is recorded.
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._start_streams(client, streams))
+            tasks.create_task(self._start_streams(client, setup, streams))
             tasks.create_task(saboteur.run(self._schedule))
 
-    async def _start_streams(self, client: Client, streams: Ledger) -> None:
-        clock = asyncio.get_running_loop().time
+    async def _start_streams(self, client: Client, setup: Setup, streams: Ledger) -> None:
+        clock, kind = asyncio.get_running_loop().time, self._kind
         began = clock()
         tenant = load_settings().tenant
-        kind = backend_type(self._backend)
         for number in range(math.ceil(self._seconds * kind.streams_per_second)):
             await asyncio.sleep(max(began + number / kind.streams_per_second - clock(), 0.0))
-            plan = make_plan(self._seed, number, kind.largest_chunk_bytes)
+            plan = make_plan(self._seed, number, kind.largest_chunk_bytes, kind.policies)
+            arguments = arguments_of(plan)
             handle = await client.start_workflow(
-                STREAM_WORKFLOW,
-                StreamRequest(plan.policy, arguments_of(plan), heartbeat_seconds=HEARTBEAT_SECONDS),
+                STREAM_WORKFLOW if kind.has_fan_out else Consumer.__name__,
+                StreamRequest(plan.policy, arguments, heartbeat_seconds=HEARTBEAT_SECONDS)
+                if kind.has_fan_out
+                else arguments[0],
                 id=plan.name,
                 task_queue=TASK_QUEUE,
                 # The time after which the death of a worker within a workflow task is noticed.
@@ -214,18 +226,24 @@ class Run:
             name = f"{tenant}/{stream_name(handle.id, run_id)}"
             streams.write(t="stream", s=name, run=run_id, plan=asdict(plan))
             self._progress.streams += 1
-            waiting = asyncio.create_task(self._wait_completed(name, handle))
+            waiting = asyncio.create_task(self._wait_completed(name, handle, setup))
             self._waiting.add(waiting)
 
-    async def _wait_completed(self, name: str, handle: WorkflowHandle[Any, Any]) -> None:
+    async def _wait_completed(
+        self, name: str, handle: WorkflowHandle[Any, Any], setup: Setup
+    ) -> None:
         try:
-            await handle.result()
+            result = await handle.result()
         except WorkflowFailureError as exc:
             self._outcomes[name] = f"FAILED: {exc.cause}: {getattr(exc.cause, 'cause', None)}"
         except RPCError as exc:
             self._outcomes[name] = f"UNKNOWN: {exc}"
         else:
             self._outcomes[name] = "COMPLETED"
+            if not self._kind.has_fan_out:
+                with Ledger(setup.reader_path(POLL_READER)) as log:
+                    for fields in result:
+                        log.write(s=name, **fields)
         self._progress.completed += 1
 
     async def _settle(self, fleet: Fleet, setup: Setup) -> None:
@@ -233,11 +251,12 @@ class Run:
         self._progress.phase, streams = "settling", self._progress.streams
         progress = self._progress
         await self._until(lambda: progress.completed == streams, WORKFLOW_SECONDS)
-        await self._until(lambda: self._have_ended(READERS), READER_SECONDS)
-        self._progress.phase = "reading late"
-        await asyncio.to_thread(fleet.add, LATE_READER, setup)
-        self._watch(LATE_READER, setup)
-        await self._until(lambda: self._have_ended((LATE_READER,)), READER_SECONDS)
+        if self._kind.has_fan_out:
+            await self._until(lambda: self._have_ended(READERS), READER_SECONDS)
+            self._progress.phase = "reading late"
+            await asyncio.to_thread(fleet.add, LATE_READER, setup)
+            self._watch(LATE_READER, setup)
+            await self._until(lambda: self._have_ended((LATE_READER,)), READER_SECONDS)
         for waiting in self._waiting:
             waiting.cancel()
         await asyncio.gather(*self._waiting, return_exceptions=True)

@@ -40,7 +40,7 @@ class S3Account(Backend):
         super().__init__(directory)
         self._server = Ministack(port=free_port(), data_dir=directory / "s3")
         self._topic = ""
-        self.victims = {SERVER: EmulatorVictim(SERVER, self._server, self._create)}
+        self.victims = {SERVER: EmulatorVictim(SERVER, self._server, self._create_topic)}
 
     @property
     def port(self) -> int:  # type: ignore[override]
@@ -62,7 +62,7 @@ class S3Account(Backend):
 
     async def start(self) -> None:
         """Start it, with a bucket and a topic."""
-        await asyncio.to_thread(self.victims[SERVER].start)
+        await asyncio.to_thread(self._start)
 
     def stop(self) -> None:
         """Stop it."""
@@ -72,10 +72,14 @@ class S3Account(Backend):
         """Lose notifications for some seconds; return whether there was a queue of a reader."""
         return await asyncio.to_thread(self._lose, fault.seconds)
 
-    def _create(self) -> None:
-        """Create what the emulator forgets when it is killed: the topic, and an empty bucket."""
+    def _start(self) -> None:
+        self.victims[SERVER].start()
         with self._server.client("s3") as s3:
-            s3.create_bucket(Bucket=_NAME)  # does nothing to one that exists
+            s3.create_bucket(Bucket=_NAME)
+            # The emulator forgets an empty bucket when it is killed.
+            s3.put_object(Bucket=_NAME, Key="keeps-the-bucket", Body=b"")
+
+    def _create_topic(self) -> None:
         with self._server.client("sns", REGION) as sns:
             self._topic = str(sns.create_topic(Name=_NAME)["TopicArn"])
 
@@ -93,13 +97,13 @@ class S3Account(Backend):
 
 
 class EmulatorVictim(ServerVictim):
-    """An emulator that forgets more than its objects when it is killed, as the service does not."""
+    """An emulator that forgets its topic when it is killed, as the service does not."""
 
-    def __init__(self, name: str, server: Ministack, create: Callable[[], None]) -> None:
+    def __init__(self, name: str, server: Ministack, create_topic: Callable[[], None]) -> None:
         super().__init__(name, server)
-        self._create = create
+        self._create_topic = create_topic
 
     def start(self) -> None:
-        """Start it on its objects, and create again what it has forgotten."""
+        """Start it on its objects, with a topic of the same name."""
         super().start()
-        self._create()
+        self._create_topic()

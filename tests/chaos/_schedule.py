@@ -129,16 +129,21 @@ _COMMON = (
 )
 
 
-def sources_of(own: Sequence[Source], links: Sequence[str]) -> tuple[Source, ...]:
+def sources_of(
+    own: Sequence[Source], links: Sequence[str], *, has_fan_out: bool = True
+) -> tuple[Source, ...]:
     """Return what is broken in a run: what every backend has, and what only one has.
 
     Args:
         own: Faults of the backend.
         links: The links to its servers, if it is reached by connections.
+        has_fan_out: Whether there are readers outside the workflows, and a gateway.
     """
+    reached = (*links, HTTP_LINK) if has_fan_out else tuple(links)
     common = (
-        replace(each, targets=(*links, HTTP_LINK)) if each.targets == LINKS else each
+        replace(each, targets=reached) if each.targets == LINKS else each
         for each in _COMMON
+        if has_fan_out or each.targets not in (READERS, (GATEWAY,))
     )
     return (*common, *own)
 

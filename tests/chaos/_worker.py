@@ -16,6 +16,7 @@ from temporalio.worker import Worker
 from streamq import OnRetry, StreamWriter
 from streamq.temporal import StreamqPlugin, streaming_activity
 
+from ._consumer import Consumer
 from ._ledger import Ledger
 from ._schedule import HEARTBEAT_SECONDS
 from ._setup import TASK_QUEUE, Setup, configure, open_patiently
@@ -81,6 +82,7 @@ async def run_worker(setup: Setup, name: str) -> None:
         await Worker(
             client,
             task_queue=TASK_QUEUE,
+            workflows=[Consumer],
             activities=[producers.restart, producers.resume, producers.replay],
             plugins=[StreamqPlugin(queue, settings)],
             max_concurrent_activities=_MAX_ACTIVITIES,

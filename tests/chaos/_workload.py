@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 POLICIES = ("restart", "resume", "replay")
@@ -46,20 +47,26 @@ _SHAPES = (
 )
 
 
-def make_plan(seed: int, number: int, largest_bytes: int = LARGEST_CHUNK_BYTES) -> StreamPlan:
+def make_plan(
+    seed: int,
+    number: int,
+    largest_bytes: int = LARGEST_CHUNK_BYTES,
+    policies: Sequence[str] = POLICIES,
+) -> StreamPlan:
     """Return the plan of a stream; the same arguments give the same plan.
 
     Args:
         seed: Seed of the run.
         number: Number of the stream.
         largest_bytes: Size of the largest chunks that the backend stores.
+        policies: What the next attempt may do on this backend.
     """
     chance = random.Random(f"streamq chaos, seed {seed}, stream {number}")
     (shape,) = chance.choices(_SHAPES, [shape[0] for shape in _SHAPES])
     _, counts, largest, pauses = shape
     return StreamPlan(
         name=f"chaos-{seed}-{number}",
-        policy=POLICIES[number % len(POLICIES)],
+        policy=policies[number % len(policies)],
         chunks=chance.randint(*counts),
         largest_bytes=min(largest, largest_bytes),
         pause_seconds=round(chance.uniform(*pauses), 4),

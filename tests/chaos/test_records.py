@@ -1,4 +1,4 @@
-"""Judged of a backend without fences: what was acknowledged before the next attempt began."""
+"""The records of a run, of backends that do not fence or number attempts as others do."""
 
 from __future__ import annotations
 
@@ -44,3 +44,25 @@ def test_acknowledgements_to_a_stale_attempt_count_only_with_a_fence(
     """Without one, its chunks are acknowledged and dropped; earlier ones must not get lost."""
     (stream,) = read_records(setup, (), {}, is_fenced=is_fenced)
     assert [attempt.acknowledged for attempt in stream.attempts] == acknowledged
+
+
+def test_attempts_are_recognised_by_their_chunks(setup: Setup) -> None:
+    """On SQS writers count an attempt that died before its first message; the reader does not."""
+    for name, epoch, value in (("worker-1", 1, "x"), ("worker-2", 2, "y")):
+        with Ledger(setup.attempts_directory / f"{name}.jsonl") as ledger:
+            ledger.write(t="send", s="a", e=epoch, n=0, d=value)
+    with Ledger(setup.reader_path("poll-1")) as log:
+        log.write(s="a", k="chunk", o=1, a=1, n=0, d="y")
+    (stream,) = read_records(setup, ("poll-1",), {}, is_fenced=False, agrees_on_numbers=False)
+    assert {attempt.epoch: attempt.number for attempt in stream.attempts} == {1: -1, 2: 1}
+
+
+def test_attempts_after_the_end_are_left_out(setup: Setup) -> None:
+    """One that ended the stream may die before Temporal knows; nobody reads the next one."""
+    with Ledger(setup.attempts_directory / "worker-1.jsonl") as ledger:
+        ledger.write(t="send", s="a", e=1, n=0, d="x")
+    with Ledger(setup.reader_path("poll-1")) as log:
+        log.write(s="a", k="chunk", o=1, a=1, n=0, d="x")
+        log.write(s="a", k="end", o=2, a=1, state="END")
+    (stream,) = read_records(setup, ("poll-1",), {}, is_fenced=False, agrees_on_numbers=False)
+    assert [attempt.epoch for attempt in stream.attempts] == [1]
