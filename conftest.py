@@ -11,7 +11,10 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
-pytest_plugins = ["streamq.testing.plugin", "streamq.testing.memory", "pytester"]
+pytest_plugins = [
+    *("streamq.testing.plugin", "streamq.testing.memory", "pytester"),
+    "tests.gateway.browsers",
+]
 
 # Checks of the kit that take long on these servers. They are the same on every driver, and stay in
 # the quick suite on the others.

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.gateway.browsers import Browser, running_browser
+from tests.gateway.browsers import Browser
 
 CHAT = Path(__file__).parents[2] / "docs/examples/chat"
 TOKEN_SECONDS = 2
@@ -131,12 +131,11 @@ class Page:
 
 
 @pytest.fixture
-async def page(chat: Chat, tmp_path: Path) -> AsyncIterator[Page]:
-    async with running_browser(tmp_path / "profile") as browser:
-        opened = Page(chat, browser)
-        await opened.open()
-        yield opened
-        assert await browser.value("failures") == []
+async def page(chat: Chat, browser: Browser) -> AsyncIterator[Page]:
+    opened = Page(chat, browser)
+    await opened.open()
+    yield opened
+    assert await browser.value("failures") == []
 
 
 async def test_words_arrive_one_by_one(page: Page) -> None:

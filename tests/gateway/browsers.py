@@ -1,7 +1,9 @@
 """Drives a real browser; a test that needs one is skipped where there is no Chromium on the path.
 
-The browser is driven through its DevTools pipe (NUL-terminated JSON on file descriptors 3 and 4),
-which needs neither a driver nor a port: https://chromedevtools.github.io/devtools-protocol/
+Tests share a browser, which takes a second to start; each has a context of its own, as a private
+window: cookies, storage, caches and connections are those of no other test. The browser is driven
+through its DevTools pipe (NUL-terminated JSON on file descriptors 3 and 4), which needs neither a
+driver nor a port: https://chromedevtools.github.io/devtools-protocol/
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -46,32 +50,117 @@ _KEYS = {  # code, and the text that it enters
 }
 
 
-class Browser:
-    """One tab of a headless browser."""
+class Chromium:
+    """A browser that runs; pages of it are opened in contexts.
 
-    def __init__(self, commands: asyncio.StreamWriter, answers: asyncio.StreamReader) -> None:
-        self._commands = commands
-        self._answers = answers
-        self._session: str | None = None
+    Args:
+        profile: The directory that it keeps its files in.
+        more: More options.
+    """
+
+    def __init__(self, profile: Path, *more: str) -> None:
+        binary = program(*_NAMES, package="chromium")
+        redirect = 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null'
+        options = (*_ARGUMENTS, f"--user-data-dir={profile}", *more, "--remote-debugging-pipe")
+        self._process = subprocess.Popen(
+            ["sh", "-c", redirect, "sh", binary, *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._commands = self._process.stdin
+        self._answers = self._process.stdout.fileno()
+        os.set_blocking(self._answers, False)
+        self._received = bytearray()
         self._number = 0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it can be used."""
+        return self._process.poll() is None
+
+    def send(self, command: dict[str, Any]) -> int:
+        """Send a command of the protocol; return its number, which the answer has."""
+        self._number += 1
+        data = memoryview(json.dumps({"id": self._number, **command}).encode() + b"\0")
+        while data:
+            data = data[self._commands.write(data) or 0 :]
+        return self._number
+
+    async def receive(self) -> dict[str, Any]:
+        """Wait for the next answer or event."""
+        while (end := self._received.find(b"\0")) < 0:
+            try:
+                data = os.read(self._answers, 2**20)
+            except BlockingIOError:
+                await self._is_readable()
+                continue
+            assert data, "the browser has ended"
+            self._received += data
+        message: dict[str, Any] = json.loads(self._received[:end])
+        del self._received[: end + 1]
+        return message
+
+    async def _is_readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        loop.add_reader(self._answers, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            loop.remove_reader(self._answers)
+
+    def close(self) -> None:
+        """End it."""
+        self._commands.close()  # which ends the browser
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+class Browser:
+    """A context of a headless browser, and the tab of it that was opened last."""
+
+    def __init__(self, chromium: Chromium) -> None:
+        self._chromium = chromium
+        self._context: str | None = None
+        self._session: str | None = None
+        self._sessions: set[str] = set()
         self.problems: list[str] = []
         """Exceptions, errors of the console, refused resources and violations of the policy."""
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Send a command of the protocol, and wait for its answer."""
-        self._number += 1
-        command: dict[str, Any] = {"id": self._number, "method": method, "params": params}
+        if self._context is not None and method.startswith(("Browser.", "Target.create")):
+            params["browserContextId"] = self._context
+        command: dict[str, Any] = {"method": method, "params": params}
         if self._session is not None:
             command["sessionId"] = self._session
-        self._commands.write(json.dumps(command).encode() + b"\0")
-        await self._commands.drain()
+        number = self._chromium.send(command)
         while True:
-            answer = json.loads((await self._answers.readuntil(b"\0"))[:-1])
-            if answer.get("id") == self._number:
+            answer = await self._chromium.receive()
+            if answer.get("id") == number:
                 assert "error" not in answer, answer
                 result: dict[str, Any] = answer["result"]
                 return result
-            self._note(answer)
+            if answer.get("sessionId") in self._sessions:
+                self._note(answer)
+
+    async def begin(self) -> None:
+        """Make a context."""
+        self._context = (await self.call("Target.createBrowserContext"))["browserContextId"]
+
+    async def end(self) -> None:
+        """Close the pages of the context, and forget what they have kept."""
+        self._session = None
+        await self.call("Target.disposeBrowserContext", browserContextId=self._context)
 
     def _note(self, event: dict[str, Any]) -> None:
         """Keep what a developer would see as an error."""
@@ -94,6 +183,7 @@ class Browser:
         target = (await self.call("Target.createTarget", url="about:blank"))["targetId"]
         attached = await self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
+        self._sessions.add(attached["sessionId"])
         for domain in ("Runtime", "Log", "Page"):
             await self.call(f"{domain}.enable")
         await self.call("Page.navigate", url=url)
@@ -159,37 +249,45 @@ class Browser:
 
 
 @asynccontextmanager
-async def running_browser(profile_folder: Path, *more: str) -> AsyncIterator[Browser]:
-    """Run a browser until the context ends; skips the test where there is none."""
-    binary = program(*_NAMES, package="chromium")
-    redirect = 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null'
-    profile = f"--user-data-dir={profile_folder}"
-    process = await asyncio.create_subprocess_exec(
-        *(
-            "sh",
-            "-c",
-            redirect,
-            "sh",
-            binary,
-            *_ARGUMENTS,
-            profile,
-            *more,
-            "--remote-debugging-pipe",
-        ),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        limit=2**24,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
+async def context_of(chromium: Chromium) -> AsyncIterator[Browser]:
+    """Yield a new context of a browser."""
+    browser = Browser(chromium)
+    await browser.begin()
     try:
-        yield Browser(process.stdin, process.stdout)
+        yield browser
     finally:
-        process.stdin.close()  # which ends the browser
-        try:
-            async with asyncio.timeout(5):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        if chromium.is_running:
+            await browser.end()
+
+
+@asynccontextmanager
+async def running_browser(profile: Path, *more: str) -> AsyncIterator[Browser]:
+    """Run a browser of one's own until the context ends."""
+    chromium = Chromium(profile, *more)
+    try:
+        async with context_of(chromium) as browser:
+            yield browser
+    finally:
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Chromium]]:
+    """A function that returns the browser of this process, which runs."""
+    started: list[Chromium] = []
+
+    def running() -> Chromium:
+        if not started or not started[-1].is_running:
+            started.append(Chromium(tmp_path_factory.mktemp("chromium")))
+        return started[-1]
+
+    yield running
+    for each in started:
+        each.close()
+
+
+@pytest.fixture
+async def browser(chromium: Callable[[], Chromium]) -> AsyncIterator[Browser]:
+    """A context for one test; skips the test where there is no browser."""
+    async with context_of(chromium()) as opened:
+        yield opened

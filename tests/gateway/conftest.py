@@ -15,7 +15,6 @@ from streamq.driver import QueueOptions
 from streamq.memory import MemoryDriver, MemorySettings
 from streamq_redis.embedded import EmbeddedRedis
 
-from .browsers import Browser, running_browser
 from .replicas import settings_of
 from .served import Serve, WatchedQueue
 
@@ -37,12 +36,6 @@ async def queue() -> AsyncIterator[WatchedQueue]:
 async def start(queue: WatchedQueue, settings: Settings) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
         yield Serve(stack, queue, settings)
-
-
-@pytest.fixture
-async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
-    async with running_browser(tmp_path) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from temporalio import workflow
 from temporalio.client import Client
 from temporalio.worker import Worker
-from tests.gateway.browsers import Browser, running_browser
+from tests.gateway.browsers import Browser
 
 from streamq import Settings, StreamWriter, load_settings
 from streamq.access import mint_token, new_secret
@@ -55,12 +53,6 @@ class Speaks:
             start_to_close_timeout=timedelta(minutes=1),
             heartbeat_timeout=timedelta(seconds=10),
         )
-
-
-@pytest.fixture
-async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
-    async with running_browser(tmp_path) as running:
-        yield running
 
 
 async def give(browser: Browser, token: str) -> None:
