@@ -6,7 +6,8 @@ One task of 2,000 chunks, sent as fast as they are taken, and one of 100 chunks 
 are subscribed over JSON-RPC. The other server is the SDK's own in its cluster mode
 (``VersionedDatabaseTaskStore`` and ``DatabaseTaskEventStream``): its replica that runs the agent
 writes the task into a database, and the client's replica asks the database twice a second. With
-streamq the client's replica reads the log. All of it is in this process, except for Temporal.
+streamq the client's replica reads the log. The rows of the adapters have the SDK's handler, with
+``streamq.a2a.sdk`` instead of the database. All of it is in this process, except for Temporal.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ import uvicorn
 from a2a.client import ClientConfig, ClientFactory
 from a2a.helpers import new_task_from_user_message, new_text_part
 from a2a.server.agent_execution import AgentExecutor, RequestContext
-from a2a.server.cluster import DatabaseTaskEventStream, VersionedDatabaseTaskStore
+from a2a.server.cluster import (
+    DatabaseTaskEventStream,
+    TaskEventStream,
+    VersionedDatabaseTaskStore,
+    VersionedTaskStore,
+)
 from a2a.server.events import EventQueue
 from a2a.server.request_handlers.default_request_handler_v2 import DefaultRequestHandlerV2
 from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes
@@ -53,6 +59,7 @@ from temporalio.worker import Worker
 from benchmarks._stats import compare, percentile, show
 from streamq import StreamWriter, load_settings
 from streamq.a2a import AgentPlugin
+from streamq.a2a.sdk import QueueTaskEventStream, QueueTaskStore
 from streamq.a2a.server import Agent, create_app
 from streamq.devserver import TemporalDevServer
 from streamq.driver import QueueOptions
@@ -60,6 +67,7 @@ from streamq.sqlite import SqliteDriver, SqliteSettings
 from streamq.temporal import StreamqPlugin, streaming_activity
 
 _CHUNKS, _PACED, _PAUSE_SECONDS = 2_000, 100, 0.02
+_OPTIONS = QueueOptions(ttl=timedelta(hours=1))
 _SUBSCRIBED_SECONDS = 1.0  # so that the client is subscribed before the first chunk
 
 
@@ -168,32 +176,54 @@ async def theirs(folder: Path) -> AsyncIterator[tuple[str, str]]:
     async with AsyncExitStack() as stack:
         urls = []
         for _ in range(2):
-            listener, url = listen()
             engine = create_async_engine(f"sqlite+aiosqlite:///{folder}/theirs.db")
             stack.push_async_callback(engine.dispose)
-            own = card(url)
             store, events = VersionedDatabaseTaskStore(engine), DatabaseTaskEventStream(engine)
             await store.initialize()
             await events.initialize()
-            handler = DefaultRequestHandlerV2(Burst(), store, own, event_stream=events)
-            stack.push_async_callback(handler.aclose)
-            routes = [*create_agent_card_routes(own), *create_jsonrpc_routes(handler, "/")]
-            await stack.enter_async_context(served(Starlette(routes=routes), listener))
-            urls.append(url)
+            urls.append(await stack.enter_async_context(sdk_replica(store, events)))
         yield urls[0], urls[1]
+
+
+@asynccontextmanager
+async def adapted(folder: Path) -> AsyncIterator[tuple[str, str]]:
+    """Serve two replicas of the SDK's handler, whose tasks and events are in a queue."""
+    settings = load_settings(backend="sqlite")
+    async with AsyncExitStack() as stack:
+        urls = []
+        for _ in range(2):
+            driver = SqliteSettings(path=folder / "adapted.db")
+            queue = await stack.enter_async_context(await SqliteDriver.open(_OPTIONS, driver))
+            store = QueueTaskStore(queue, settings)
+            events = QueueTaskEventStream(queue, settings)
+            urls.append(await stack.enter_async_context(sdk_replica(store, events)))
+        yield urls[0], urls[1]
+
+
+@asynccontextmanager
+async def sdk_replica(store: VersionedTaskStore, events: TaskEventStream) -> AsyncIterator[str]:
+    """Serve the SDK's handler, and yield its address."""
+    listener, url = listen()
+    own = card(url)
+    handler = DefaultRequestHandlerV2(Burst(), store, own, event_stream=events)
+    routes = [*create_agent_card_routes(own), *create_jsonrpc_routes(handler, "/")]
+    async with served(Starlette(routes=routes), listener):
+        try:
+            yield url
+        finally:
+            await handler.aclose()
 
 
 @asynccontextmanager
 async def ours(folder: Path) -> AsyncIterator[tuple[str, str]]:
     """Serve two replicas of an agent on Temporal, with a worker."""
     settings = load_settings(backend="sqlite")
-    options = QueueOptions(ttl=timedelta(hours=1))
     async with AsyncExitStack() as stack:
         server = stack.enter_context(TemporalDevServer())
         client = await Client.connect(server.address)
         driver = SqliteSettings(path=folder / "ours.db")
         queues = [
-            await stack.enter_async_context(await SqliteDriver.open(options, driver))
+            await stack.enter_async_context(await SqliteDriver.open(_OPTIONS, driver))
             for _ in range(3)
         ]
         plugins: list[Any] = [StreamqPlugin(queues[0], settings), AgentPlugin()]
@@ -227,26 +257,34 @@ def card(url: str) -> AgentCard:
 
 
 async def measure(rounds: int, chunks: int, *, as_json: bool) -> bool:
-    """Run both, round by round, and print the table."""
-    whole: list[list[float]] = [[], []]
-    growth: list[list[float]] = [[], []]
-    latency: list[list[float]] = [[], []]
-    with tempfile.TemporaryDirectory() as folder:
-        async with theirs(Path(folder)) as bare, ours(Path(folder)) as streamq:
+    """Run all three, round by round, and print the table."""
+    whole: list[list[float]] = [[], [], []]
+    growth: list[list[float]] = [[], [], []]
+    latency: list[list[float]] = [[], [], []]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        async with theirs(folder) as bare, ours(folder) as streamq, adapted(folder) as adapters:
             for _ in range(rounds):
-                for index, urls in enumerate((bare, streamq)):
+                for index, urls in enumerate((bare, streamq, adapters)):
                     fast = await arrivals(*urls, f"{chunks} 0")
                     assert len(fast.came) == chunks, (index, len(fast.came))
                     whole[index].append(fast.cost_ms(0, 1))
                     growth[index].append(fast.cost_ms(0.75, 1) / fast.cost_ms(0, 0.25))
                     paced = await arrivals(*urls, f"{_PACED} {_PAUSE_SECONDS}")
                     latency[index].append(paced.latency_ms())
-    rows = [
-        compare(f"a chunk of {chunks:,}, ms", *whole, at_most=1 / 15),
-        compare("the last quarter over the first", *growth),
-        compare("send_chunk to another replica's client, p50 ms", *latency, at_most=1 / 20),
-    ]
     title = "A2A: one task, two replicas; bare is the SDK's cluster mode"
+    rows = []
+    for index, server, cost, delay in ((1, "", 1 / 15, 1 / 20), (2, "adapters: ", None, 1 / 20)):
+        rows += [
+            compare(f"{server}a chunk of {chunks:,}, ms", whole[0], whole[index], at_most=cost),
+            compare(f"{server}the last quarter over the first", growth[0], growth[index]),
+            compare(
+                f"{server}send_chunk to another replica's client, p50 ms",
+                latency[0],
+                latency[index],
+                at_most=delay,
+            ),
+        ]
     return show(title, rows, as_json=as_json)
 
 
