@@ -6,6 +6,7 @@ Design: docs/design/configuration.md.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
@@ -109,6 +110,14 @@ class Settings(GeneralSettings):
         default="",
         description="data converters of tenants, `tenant=module:name`, separated by commas; the "
         "streams of other tenants are decoded by `STREAMQ_DATA_CONVERTER`",
+    )
+    a2a_signing_key: SecretStr | None = Field(
+        default=None,
+        description="private key, a PEM or a JSON Web Key, that an A2A server signs the cards of "
+        "its agent with",
+    )
+    a2a_signing_key_file: Path | None = Field(
+        default=None, description="file with that key, or with several, read at the start"
     )
     a2a_push_networks: Annotated[str, AfterValidator(networks_text)] = Field(
         default="",

@@ -94,6 +94,20 @@ class Planner:
 
 
 @workflow.defn
+class Extended:
+    """Answers with the extensions that its client has activated."""
+
+    @workflow.init
+    def __init__(self, request: TaskInput) -> None:
+        self.task = AgentTask(request)
+
+    @workflow.run
+    async def run(self, request: TaskInput) -> None:
+        async with self.task as task:
+            task.status(" ".join(request.extensions))
+
+
+@workflow.defn
 class Pair:
     """Runs two activities at the same time, each for an artifact of its own."""
 

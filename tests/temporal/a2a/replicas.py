@@ -27,7 +27,15 @@ from a2a.types.a2a_pb2 import (
 )
 from temporalio.client import Client
 from temporalio.worker import Worker
-from tests.temporal.a2a.agents import Pair, Planner, card, write, write_answer, write_values
+from tests.temporal.a2a.agents import (
+    Extended,
+    Pair,
+    Planner,
+    card,
+    write,
+    write_answer,
+    write_values,
+)
 
 from streamq import Settings
 from streamq.a2a import AgentPlugin
@@ -110,7 +118,7 @@ class Stage:
         return Worker(
             self.client,
             task_queue=self.task_queue,
-            workflows=[Planner, Pair],
+            workflows=[Planner, Pair, Extended],
             activities=[write, write_answer, write_values],
             plugins=[StreamqPlugin(self.queue, self.settings), AgentPlugin()],
         )

@@ -30,6 +30,7 @@ from a2a.utils.errors import (
     UnsupportedOperationError,
 )
 
+from streamq.a2a.server._access_request import trusted
 from streamq.a2a.server._handler import TaskHandler
 
 from ._forwarding import TaskEvent, forwarded, inner_id, missed, outer_task
@@ -44,6 +45,8 @@ class WorkflowExecutor(AgentExecutor):
     forwarded to the SDK, which numbers and stores them once more. The workflow outlives the
     replica; what is forwarded does not: a further message of the client on any replica, or
     :meth:`resume`, goes on where the last one stopped.
+
+    The SDK's server decides who may call: settings for tokens do not concern this.
 
     Args:
         handler: The agent, as ``TaskHandler(agent)``. Close it after the SDK's handler.
@@ -67,7 +70,7 @@ class WorkflowExecutor(AgentExecutor):
         message.context_id = str(context.context_id) if task is None else task.context_id
         message.task_id = inner_id(task)
         request = SendMessageRequest(message=message)
-        events = self._handler.on_message_send_stream(request, context.call_context)
+        events = self._handler.on_message_send_stream(request, trusted(context.call_context))
         with self._runs(task_id):
             async for event in _translated(events, task, task_id):
                 await event_queue.enqueue_event(event)
@@ -135,7 +138,7 @@ class WorkflowExecutor(AgentExecutor):
         return True
 
     async def _following(self, inner: str, context: ServerCallContext) -> AsyncGenerator[Any]:
-        request = SubscribeToTaskRequest(id=inner)
+        request, context = SubscribeToTaskRequest(id=inner), trusted(context)
         try:
             async with aclosing(self._handler.on_subscribe_to_task(request, context)) as events:
                 async for event in events:
@@ -148,6 +151,7 @@ class WorkflowExecutor(AgentExecutor):
         if not (inner := inner_id(task)):
             return None
         found: Task | None
+        context = trusted(context)
         try:
             found = await self._handler.on_cancel_task(CancelTaskRequest(id=inner), context)
         except TaskNotCancelableError:

@@ -28,7 +28,7 @@ from streamq.gateway._revocations import Revocations
 
 from ._access_errors import AccessError, access_error
 from ._access_lease import Lease
-from ._access_request import note_refusal, request_of
+from ._access_request import is_trusted, note_refusal, request_of
 from ._directory import TaskPlace
 from ._resources import Resources, server_logger
 from ._scope import Scope
@@ -240,19 +240,25 @@ class Access:
         return known[1]
 
     async def _caller(self, named: str, context: ServerCallContext) -> Caller:
-        request = request_of(context)
-        base = await self._rights(request)
+        request, authority = request_of(context), self.authority
+        is_open = authority.is_open or is_trusted(context)
+        if is_trusted(context):
+            base = Rights.of_everybody(self._settings.tenant, OPEN)
+        else:
+            base = await self._rights(request)
         note_token(request, base)
-        authority = self.authority
         asked = RequestRights(
-            request, base, authority.authorizer, takes_tokens=authority.needs_tokens
+            request,
+            base,
+            None if is_open else authority.authorizer,
+            takes_tokens=authority.needs_tokens,
         )
         with _refusing(request):
             rights = await asked.in_all()
         user = context.user.user_name if context.user.is_authenticated else ""
         scope = Scope(
             self._agent_name,
-            named if authority.is_open else rights.tenant,
+            named if is_open else rights.tenant,
             user if rights.subject is None else rights.subject,
             rights.issuer or "",
         )

@@ -15,6 +15,7 @@ from a2a.utils.errors import A2AError
 from starlette.requests import Request
 
 _REQUEST, _REFUSAL = "streamq.a2a.request", "streamq.a2a.refusal"
+_TRUSTED = "streamq.a2a.trusted"
 _GRPC_PATH = "/lf.a2a.v1.A2AService"
 
 
@@ -64,6 +65,20 @@ def noting_refusals(request: Request) -> list[A2AError]:
 def note_refusal(request: Request, error: A2AError) -> None:
     """Note why a request is refused, for headers and status of the answer."""
     noting_refusals(request).append(error)
+
+
+def trusted(context: ServerCallContext) -> ServerCallContext:
+    """Return a context for calls of this process by itself, for a caller that was let in before.
+
+    No token is looked at, and none ends what is called: tasks belong to the context's user, and to
+    its tenant.
+    """
+    return context.model_copy(update={"state": {_TRUSTED: True}})
+
+
+def is_trusted(context: ServerCallContext) -> bool:
+    """Whether this process itself calls."""
+    return bool(context.state.get(_TRUSTED))
 
 
 class WithRequest(ServerCallContextBuilder):

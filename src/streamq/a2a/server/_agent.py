@@ -52,10 +52,14 @@ class Agent:
             message, also if they name no context. If they name one, they always are.
         wait_seconds: How long a blocking request waits for the task; then it gets the task as it
             is.
+        extended_card: What callers that are known get in place of the card, if they ask for it.
+        extensions: Extensions of A2A that the agent has, beside those in its card. The workflow
+            learns which of them its client has activated (``TaskInput.extensions``). A client that
+            does not activate one that is required is refused.
 
     Raises:
-        ConfigurationError: There is neither an activity nor a workflow, or both; or a time or the
-            task queue is not usable.
+        ConfigurationError: There is neither an activity nor a workflow, or both; a time or the task
+            queue is not usable; or an extension is declared twice or without a URI.
     """
 
     card: AgentCard
@@ -74,6 +78,8 @@ class Agent:
     execution_seconds: float = 0.0
     wait_seconds: float = 600.0
     message_ids_are_unique: bool = False
+    extended_card: AgentCard | None = None
+    extensions: Sequence[AgentExtension] = ()
 
     def __post_init__(self) -> None:
         if bool(self.activity) == bool(self.workflow):
@@ -85,6 +91,13 @@ class Agent:
         for field in ("heartbeat_seconds", "start_to_close_seconds", "wait_seconds"):
             if not getattr(self, field) > 0:
                 raise ConfigurationError(f"{field} must be above 0, not {getattr(self, field)}")
+        uris = [each.uri for each in self.all_extensions()]
+        for uri in uris:
+            if not uri or "," in uri or uris.count(uri) > 1:
+                raise ConfigurationError(
+                    f"an agent declares the extension {uri!r}; each has a URI of its own, without "
+                    "a comma"
+                )
 
     @property
     def agent_name(self) -> str:
@@ -115,13 +128,23 @@ class Agent:
             raise ConfigurationError(f"{self.workflow!r} is not a workflow")
         return str(name)
 
-    def served_card(self) -> AgentCard:
-        """Return the card that clients get."""
+    def all_extensions(self) -> list[AgentExtension]:
+        """Return the extensions of the agent."""
+        return [*self.card.capabilities.extensions, *self.extensions]
+
+    def served_card(self, own: AgentCard | None = None) -> AgentCard:
+        """Return the card that clients get, with what the server can do.
+
+        Args:
+            own: The card as its author has written it; by default the public one.
+        """
         card = AgentCard()
-        card.CopyFrom(self.card)
+        card.CopyFrom(own or self.card)
+        del card.capabilities.extensions[:]
+        card.capabilities.extensions.extend(self.all_extensions())
         card.capabilities.streaming = True
         card.capabilities.push_notifications = self.push_notifications
-        card.capabilities.extended_agent_card = False
+        card.capabilities.extended_agent_card = self.extended_card is not None
         if all(each.uri != EVENT_IDS for each in card.capabilities.extensions):
             card.capabilities.extensions.append(
                 AgentExtension(uri=EVENT_IDS, description=_EVENT_IDS_DESCRIPTION)

@@ -5,9 +5,8 @@ Design: docs/design/a2a.md.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from a2a.server.routes import (
@@ -16,11 +15,11 @@ from a2a.server.routes import (
     create_jsonrpc_routes,
     create_rest_routes,
 )
-from a2a.utils.constants import AGENT_CARD_WELL_KNOWN_PATH
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
@@ -30,17 +29,16 @@ from streamq.gateway._authorize import Authorize
 from ._access_http import AccessGate, about_tokens
 from ._access_request import WithRequest
 from ._agent import Agent
-from ._card import public_card
+from ._card_http import CARD_SECONDS, CardAge, ExtendedCardCaching, ExtensionEcho
+from ._card_signing import JWKS_PATH
 from ._checks import RequestChecks
 from ._event_ids import EventIds
 from ._handler import TaskHandler
-from ._push_keys import push_key_routes
+from ._push_keys import public_push_keys
 from ._resources import Resources
 
 if TYPE_CHECKING:
     from temporalio.client import Client
-
-_CARD_SECONDS = 300
 
 
 def create_app(
@@ -106,9 +104,11 @@ def create_routes(
         context_builder: As for :func:`create_app`.
     """
     agent, access, builder = handler.agent, handler.access, WithRequest(context_builder)
-    card = public_card(agent, access.authority)
-    public = create_agent_card_routes(card, cache_control=f"public, max-age={_CARD_SECONDS}")
-    public += push_key_routes(handler.settings)
+    cards = handler.cards
+    cache_control = f"public, max-age={CARD_SECONDS}"
+    public = create_agent_card_routes(cards.public, cache_control=cache_control)
+    keys = [*cards.keys, *public_push_keys(handler.settings)]
+    public.append(Route(JWKS_PATH, _document({"keys": keys}, cache_control)))
     if access.authority.needs_tokens:
         public.append(Route(METADATA_PATH, about_tokens(access, agent.url)))
     operations = Router(
@@ -117,33 +117,17 @@ def create_routes(
     metadata_url = agent.url.rstrip("/") + METADATA_PATH
     checks = [
         Middleware(AccessGate, access=access, metadata_url=metadata_url),
+        Middleware(ExtendedCardCaching),
         Middleware(RequestChecks),
         Middleware(EventIds),
+        Middleware(ExtensionEcho, agent=agent),
     ]
     inner = Router([*public, Mount("/", app=operations, middleware=checks)])
-    return [Mount("/", app=inner, middleware=[Middleware(_CardAge)])]
+    return [Mount("/", app=inner, middleware=[Middleware(CardAge)])]
 
 
-class _CardAge:
-    """Says since when the card is as it is: since this process began.
+def _document(content: object, cache_control: str) -> Callable[[Request], Response]:
+    def answer(_request: Request) -> Response:
+        return JSONResponse(content, headers={"Cache-Control": cache_control})
 
-    Args:
-        app: The routes behind it.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._since = formatdate(usegmt=True).encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request."""
-        if scope["type"] != "http" or not scope["path"].endswith(AGENT_CARD_WELL_KNOWN_PATH):
-            await self._app(scope, receive, send)
-            return
-
-        async def send_dated(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"last-modified", self._since)]
-            await send(message)
-
-        await self._app(scope, receive, send_dated)
+    return answer

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -91,9 +91,21 @@ class TaskDirectory:
         self._agent, self._client = agent, client
 
     async def start(
-        self, scope: Scope, message: Message, context_id: str, task_id: str
+        self,
+        scope: Scope,
+        message: Message,
+        context_id: str,
+        task_id: str,
+        extensions: Sequence[str],
     ) -> TaskPlace | None:
         """Start a workflow for a message; ``None`` if there is one of that id.
+
+        Args:
+            scope: Whose task it is.
+            message: The message.
+            context_id: Its context.
+            task_id: Id of the task.
+            extensions: What the client has activated.
 
         Raises:
             StreamqError: Temporal did not start it.
@@ -110,6 +122,7 @@ class TaskDirectory:
             args=list(agent.arguments(message)) if agent.activity else [],
             start_to_close_seconds=agent.start_to_close_seconds,
             max_attempts=agent.max_attempts,
+            extensions=list(extensions),
         )
         try:
             with connecting():

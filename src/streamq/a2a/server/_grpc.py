@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
+from a2a.extensions.common import HTTP_EXTENSION_HEADER
 from a2a.server.context import ServerCallContext
 from a2a.server.request_handlers.grpc_handler import (
     DefaultGrpcServerCallContextBuilder,
@@ -21,6 +22,8 @@ from google.rpc.error_details_pb2 import ErrorInfo  # type: ignore[import-untype
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from ._access_errors import AccessError
+from ._agent import Agent
+from ._extensions import activated, requested
 from ._handler import TaskHandler
 
 _VERSION = "a2a-version"
@@ -39,7 +42,7 @@ def add_to_grpc_server(
         handler: Answers the requests; close it after the server.
         context_builder: Finds the caller; by default nobody is known.
     """
-    builder = _OfVersion1(context_builder or DefaultGrpcServerCallContextBuilder())
+    builder = _OfVersion1(context_builder or DefaultGrpcServerCallContextBuilder(), handler.agent)
     add: Any = a2a_pb2_grpc.add_A2AServiceServicer_to_server  # generated, without types
     add(_Handler(handler, builder), server)
 
@@ -69,10 +72,11 @@ class _OfVersion1(GrpcServerCallContextBuilder):
 
     Args:
         inner: Finds the caller.
+        agent: Declares extensions.
     """
 
-    def __init__(self, inner: GrpcServerCallContextBuilder) -> None:
-        self._inner = inner
+    def __init__(self, inner: GrpcServerCallContextBuilder, agent: Agent) -> None:
+        self._inner, self._agent = inner, agent
 
     def build(self, context: grpc.aio.ServicerContext) -> ServerCallContext:
         """Return the context of a request.
@@ -87,4 +91,6 @@ class _OfVersion1(GrpcServerCallContextBuilder):
                 )
         found = self._inner.build(context)
         found.state.setdefault("grpc_context", context)
+        if extensions := activated(self._agent, requested(found)):
+            context.set_trailing_metadata(((HTTP_EXTENSION_HEADER.lower(), ",".join(extensions)),))
         return found

@@ -41,6 +41,7 @@ from streamq.gateway._authorize import Authorize
 from ._access import Access
 from ._agent import Agent
 from ._cancelling import cancel_task
+from ._card import Cards
 from ._guarding import disclosing_nothing, guarded
 from ._listing import list_tasks
 from ._lookup import Lookup
@@ -80,6 +81,8 @@ class TaskHandler(RequestHandler):
         self._resources = resources or Resources(agent)
         self.access = Access(agent.agent_name, self._resources, authorize)
         """Says who sends a request."""
+        self.cards = Cards(agent, self.access.authority, self._resources.settings)
+        """The cards as clients get them."""
         self._lookup = Lookup(agent, self._resources, self.access)
 
     async def open(self) -> None:
@@ -122,7 +125,7 @@ class TaskHandler(RequestHandler):
         self, params: CancelTaskRequest, context: ServerCallContext
     ) -> Task | None:
         """Cancel a task, and return it when it has ended, or after 30 seconds."""
-        caller = await self.access.caller(params.tenant, context)
+        caller = await self._lookup.caller(params.tenant, context)
         return await caller.permitted(cancel_task(self._lookup, params, context))
 
     @validate_request_params
@@ -131,7 +134,7 @@ class TaskHandler(RequestHandler):
         self, params: SendMessageRequest, context: ServerCallContext
     ) -> Task | Message:
         """Start or continue a task, and return it when it has ended or waits for its client."""
-        caller = await self.access.caller(params.tenant, context)
+        caller = await self._lookup.caller(params.tenant, context)
         return await caller.permitted(send_message(self._lookup, params, context))
 
     @validate_request_params
@@ -143,7 +146,7 @@ class TaskHandler(RequestHandler):
         The stream ends with the task, or when the task waits for its client.
         """
         with disclosing_nothing():
-            caller = await self.access.caller(params.tenant, context)
+            caller = await self._lookup.caller(params.tenant, context)
             stream = stream_message(self._lookup, params, context)
             async with aclosing(caller.while_permitted(stream)) as events:
                 async for event in events:
@@ -155,7 +158,7 @@ class TaskHandler(RequestHandler):
     ) -> AsyncGenerator[Event]:
         """Yield a task as it is, and then each of its events once, until it has ended."""
         with disclosing_nothing():
-            caller = await self.access.caller(params.tenant, context)
+            caller = await self._lookup.caller(params.tenant, context)
             stream = subscribe_to_task(self._lookup, params, context)
             async with aclosing(caller.while_permitted(stream)) as events:
                 async for event in events:
@@ -194,8 +197,13 @@ class TaskHandler(RequestHandler):
         await delete_push_config(self._lookup, params, context)
 
     @validate_request_params
+    @guarded
     async def on_get_extended_agent_card(
         self, params: GetExtendedAgentCardRequest, context: ServerCallContext
     ) -> AgentCard:
-        """Refuse: there is no extended card."""
-        raise UnsupportedOperationError("This agent has no extended card")
+        """Return the card for callers that are known."""
+        caller = await self.access.caller(params.tenant, context)
+        if self.cards.extended is None:
+            raise UnsupportedOperationError("This agent has no extended card")
+        caller.check_is_known()
+        return self.cards.extended

@@ -11,8 +11,10 @@ from a2a.utils.errors import TaskNotFoundError
 from streamq.access import Action
 
 from ._access import Access, Caller
+from ._access_request import is_trusted
 from ._agent import Agent
 from ._directory import TaskDirectory, TaskPlace
+from ._extensions import activated, check_required, requested
 from ._fold import TaskFold
 from ._log import TaskLogs
 from ._push_directory import PushDirectory
@@ -65,8 +67,16 @@ class Lookup:
         Raises:
             InvalidParamsError: Path and body name different tenants.
             AccessError: It is not permitted.
+            ExtensionSupportRequiredError: It does not activate an extension that is required.
         """
-        return await self._access.caller(tenant, context)
+        caller = await self._access.caller(tenant, context)
+        if not is_trusted(context):
+            check_required(self.agent, requested(context))
+        return caller
+
+    def extensions(self, context: ServerCallContext) -> list[str]:
+        """Return the extensions that a request activates."""
+        return activated(self.agent, requested(context))
 
     async def place(
         self, task_id: str, tenant: str, context: ServerCallContext, *actions: Action

@@ -157,7 +157,8 @@ async def _start(
         context_id, repeatable = str(uuid.uuid4()), ""
     push = await wanted_push(lookup, params.configuration)
     task_id = scope.new_task_id(context_id, repeatable)
-    place = await (await lookup.directory()).start(scope, message, context_id, task_id)
+    directory, extensions = await lookup.directory(), lookup.extensions(context)
+    place = await directory.start(scope, message, context_id, task_id, extensions)
     if place is None:
         return await _repeat(lookup, scope, message, task_id, push)
     if push is not None:

@@ -18,14 +18,15 @@ class TaskInput:
     Attributes:
         message: The message, as A2A writes it in JSON.
         context_id: Context that the task belongs to.
-        tenant: Tenant that the client named; empty without one.
-        user: Name of the caller; empty if the agent knows no users.
+        tenant: Tenant of the client's token, or that it named without tokens; empty without one.
+        user: Name of the caller, the subject of its token; empty if the agent knows no users.
         can_reply: Whether the workflow may answer with a message instead of a task.
         heartbeat_seconds: How soon a worker that died is noticed.
         activity: Name of the activity, for the workflow ``streamq.AgentTask``.
         args: Its arguments.
         start_to_close_seconds: How long one attempt of it may take.
         max_attempts: How often it is tried; 0 is without limit.
+        extensions: Extensions of A2A, by URI, that the client has activated.
     """
 
     message: Json
@@ -38,6 +39,7 @@ class TaskInput:
     args: list[Any] = field(default_factory=list)
     start_to_close_seconds: float = 3_600.0
     max_attempts: int = 0
+    extensions: list[str] = field(default_factory=list)
 
     @property
     def text(self) -> str:
