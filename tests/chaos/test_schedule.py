@@ -32,17 +32,16 @@ def schedule(backend: str, seed: int, seconds: float) -> list[Fault]:
 def test_another_process_prints_the_same_schedule_for_the_same_seed() -> None:
     """The seed of a defect must reproduce the very faults that found it."""
     expected = [str(fault) for fault in schedule("redis", 7, 120)]
-    for hash_seed in ("1", "2"):
-        printed = subprocess.run(
-            [sys.executable, "-m", "tests.chaos", "--schedule", "--seconds", "120", "--seed", "7"],
-            cwd=_ROOT,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        assert printed.stdout.splitlines() == expected
+    printed = subprocess.run(
+        [sys.executable, "-m", "tests.chaos", "--schedule", "--seconds", "120", "--seed", "7"],
+        cwd=_ROOT,
+        env={**os.environ, "PYTHONHASHSEED": "1"},  # that of this process is random
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert printed.stdout.splitlines() == expected
 
 
 def test_another_seed_is_another_schedule() -> None:

@@ -198,9 +198,11 @@ class Given(random.Random):
         return [population[each] for each in self.order if each < len(population)]
 
 
-@pytest.mark.parametrize("chunks_of_stale", [0, 1])
+@pytest.mark.parametrize(
+    ("chunks_of_stale", "step"), [(0, 1), (1, 7), pytest.param(1, 1, marks=pytest.mark.full)]
+)
 def test_seal_of_a_stale_attempt_ends_nothing_in_whatever_order_it_comes(
-    chunks_of_stale: int,
+    chunks_of_stale: int, step: int
 ) -> None:
     """It may come before the newer opening, which was stored before it."""
 
@@ -220,5 +222,6 @@ def test_seal_of_a_stale_attempt_ends_nothing_in_whatever_order_it_comes(
         async with open_reader("a", queue=queue, idle_seconds=SECONDS) as reader:
             return await reader.collect()
 
-    for order in itertools.permutations(range(5 + chunks_of_stale)):
+    orders = itertools.permutations(range(5 + chunks_of_stale))
+    for order in itertools.islice(orders, 0, None, step):
         assert run_in_virtual_time(partial(run, order)) == ["new"], order

@@ -93,6 +93,9 @@ async def test_a_client_that_comes_back_to_another_replica_misses_nothing(stage:
     assert generations(events)[0] == generations(watcher.seen)[-1]
 
 
+@pytest.mark.parametrize(
+    "shared", ["sqlite", pytest.param("redis", marks=pytest.mark.full)], indirect=True
+)
 async def test_a_killed_replica_takes_nothing_along(
     shared_stage: Stage, shared: Shared, temporal_address: str, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,14 @@ async def write_until(stream: StreamWriter[Any], path: str) -> None:
 async def main(address: str, task_queue: str) -> None:
     client = await Client.connect(address)
     plugins = [StreamqPlugin(), AgentPlugin()]
-    await Worker(client, task_queue=task_queue, activities=[write_until], plugins=plugins).run()
+    await Worker(
+        client,
+        task_queue=task_queue,
+        activities=[write_until],
+        plugins=plugins,
+        # Else the workflow waits 10 s for the dead worker's cache after a kill.
+        sticky_queue_schedule_to_start_timeout=timedelta(milliseconds=200),
+    ).run()
 
 
 asyncio.run(main(*sys.argv[1:]))
