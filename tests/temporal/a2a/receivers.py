@@ -119,11 +119,12 @@ class Receiver:
 
 @asynccontextmanager
 async def receiving(
-    answer: Answering | None = None, *, port: int = 0, path: str = "/hook"
+    answer: Answering | None = None, *, port: int = 0, path: str = "/hook", **tls: Any
 ) -> AsyncIterator[Receiver]:
-    """Run a receiver."""
+    """Run a receiver; with options of uvicorn for TLS by https, at the name of this host."""
     listener = listen(port)
-    receiver = Receiver(f"http://127.0.0.1:{listener.port}{path}", answer)
+    host = f"https://localhost:{listener.port}" if tls else f"http://127.0.0.1:{listener.port}"
+    receiver = Receiver(f"{host}{path}", answer)
     app = Starlette(routes=[Route(path, receiver.take, methods=["POST"])])
-    async with served(app, listener):
+    async with served(app, listener, **tls):
         yield receiver

@@ -168,9 +168,9 @@ def listen(port: int = 0) -> Listener:
 
 
 @asynccontextmanager
-async def served(app: Any, listener: Listener) -> AsyncIterator[None]:
-    """Serve an application."""
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+async def served(app: Any, listener: Listener, **options: Any) -> AsyncIterator[None]:
+    """Serve an application, with options of uvicorn."""
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, **options)
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve(sockets=[listener.socket]))
     try:

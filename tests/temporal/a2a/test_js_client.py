@@ -8,7 +8,8 @@ import pytest
 from a2a.types.a2a_pb2 import TaskState
 from tests.temporal.a2a.agents import Planner, gate
 from tests.temporal.a2a.js_client import node_process, running_client, said
-from tests.temporal.a2a.replicas import TRANSPORTS, Stage
+from tests.temporal.a2a.receivers import push_settings, receiving
+from tests.temporal.a2a.replicas import TRANSPORTS, Stage, text_of
 
 EXAMPLE = Path(__file__).parents[3] / "docs/examples/a2a_client.mjs"
 every_transport = pytest.mark.parametrize("transport", TRANSPORTS)
@@ -150,3 +151,38 @@ async def test_a_question_is_answered_to_another_replica(
     question, answer = await said(tmp_path, transport, [first.url, second.url], body)
     assert question == [TaskState.TASK_STATE_INPUT_REQUIRED, "On which day?"]
     assert answer == ["Monday", TaskState.TASK_STATE_COMPLETED]
+
+
+@every_transport
+@pytest.mark.parametrize("settings", [push_settings()], ids=["push"])
+async def test_notifications_go_where_the_client_wants_them(
+    stage: Stage, tmp_path: Path, transport: str
+) -> None:
+    """It names a receiver with the message and another one later, lists both and deletes one."""
+    first, second = await stage.replica(), await stage.replica()
+    body = """
+      const config = (id, url, taskId = "") => ({
+        tenant: "", id, taskId, url, token: "a-token",
+        authentication: { scheme: "Bearer", credentials: "secret" },
+      });
+      const wanted = request("a wait:js-push b", { atOnce: true });
+      wanted.configuration.taskPushNotificationConfig = config("one", given.one);
+      const { id: taskId } = await client.sendMessage(wanted);
+      await client.createTaskPushNotificationConfig(config("two", given.two, taskId));
+      await client.createTaskPushNotificationConfig(config("three", given.two + "/3", taskId));
+      await other.deleteTaskPushNotificationConfig({ tenant: "", taskId, id: "three" });
+      const found = await other.getTaskPushNotificationConfig({ tenant: "", taskId, id: "one" });
+      const { configs } = await other.listTaskPushNotificationConfig(
+        { tenant: "", taskId, pageSize: 0, pageToken: "" });
+      say([found.url === given.one, configs.map(({ id }) => id)]);
+    """.replace("js-push", f"js-push-{transport}")
+    urls = [first.url, second.url]
+    async with receiving() as one, receiving() as two:
+        given = {"one": one.url, "two": two.url}
+        [answer] = await said(tmp_path, transport, urls, body, **given)
+        gate(f"js-push-{transport}").set()
+        events, later = await one.end(), await two.end()
+    assert answer == [True, ["one", "two"]]
+    assert text_of(events) == "a b "
+    assert later == events[-len(later) :]
+    assert one.taken[0].headers["authorization"] == "Bearer secret"

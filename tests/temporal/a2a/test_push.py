@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from a2a.client.errors import A2AClientError
 from a2a.types.a2a_pb2 import (
     AuthenticationInfo,
     DeleteTaskPushNotificationConfigRequest,
@@ -22,6 +23,7 @@ from tests.temporal.a2a.receivers import push_settings
 from tests.temporal.a2a.replicas import TRANSPORTS, Stage, request, sent
 
 from streamq import Settings
+from streamq.access import mint_token, new_secret
 
 _URL = "https://receiver.invalid/hook"
 
@@ -174,3 +176,29 @@ async def test_a_message_instead_of_a_task_has_no_configs(stage: Stage) -> None:
             await client.create_task_push_notification_config(
                 TaskPushNotificationConfig(task_id=answer.message.task_id, url=_URL)
             )
+
+
+async def test_a_token_that_only_reads_neither_sets_nor_reads_a_config(stage: Stage) -> None:
+    """Configs have credentials, and send the task elsewhere: they need the right to write."""
+    keyed = push_settings(token_key=new_secret())
+    replica = await stage.replica(settings=keyed)
+    writer = mint_token(every=True, actions=("read", "write"), settings=keyed)
+    reader = mint_token(every=True, actions=("read",), settings=keyed)
+    async with replica.starter(token=writer) as client, replica.starter(token=reader) as other:
+        task = await sent(client, request("a"))
+        mine = TaskPushNotificationConfig(task_id=task.id, id="mine", url=_URL)
+        await client.create_task_push_notification_config(mine)
+        for run in (
+            other.create_task_push_notification_config(mine),
+            other.get_task_push_notification_config(
+                GetTaskPushNotificationConfigRequest(task_id=task.id, id="mine")
+            ),
+            other.list_task_push_notification_configs(
+                ListTaskPushNotificationConfigsRequest(task_id=task.id)
+            ),
+            other.delete_task_push_notification_config(
+                DeleteTaskPushNotificationConfigRequest(task_id=task.id, id="mine")
+            ),
+        ):
+            with pytest.raises(A2AClientError, match="403"):
+                await run

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from a2a.types.a2a_pb2 import (
@@ -11,6 +14,7 @@ from a2a.types.a2a_pb2 import (
     TaskState,
 )
 from starlette.responses import Response, StreamingResponse
+from temporalio.client import WorkflowHandle
 from tests.temporal.a2a.agents import Planner, gate
 from tests.temporal.a2a.receivers import Got, Receiver, push_settings, receiving
 from tests.temporal.a2a.replicas import (
@@ -249,3 +253,47 @@ async def test_a_terminated_task_ends_for_its_receiver(stage: Stage) -> None:
         events = await receiver.end()
     assert events[-1].status_update.status.state == TaskState.TASK_STATE_FAILED
     assert generations(events) == list(range(len(events)))
+
+
+@pytest.mark.parametrize("settings", [push_settings(a2a_push_retry_seconds=1)], ids=["patience"])
+async def test_a_receiver_that_never_takes_anything_is_given_up(stage: Stage) -> None:
+    """The work of sending ends, and its operator reads at which event."""
+    replica = await stage.replica()
+    async with (
+        receiving(lambda *_: Response(status_code=503)) as receiver,
+        replica.starter() as client,
+    ):
+        wanted = request("a b c")
+        wanted.configuration.task_push_notification_config.CopyFrom(receiver.config(id="mine"))
+        task = await sent(client, wanted)
+        outcome = await stage.client.get_workflow_handle(push_workflow_id(task.id)).result()
+    assert outcome == {"mine": "the receiver was given up at event 0: status 503"}
+    assert task.status.state == TaskState.TASK_STATE_COMPLETED
+
+
+async def test_a_worker_without_the_extra_says_what_is_missing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It serves tasks as ever; an operator reads what to install, and delivery goes on after it."""
+    replica = await stage.replica()
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "streamq.a2a.worker._push_sender", None)
+        async with receiving() as receiver, replica.starter() as client:
+            wanted = request("a")
+            wanted.configuration.task_push_notification_config.CopyFrom(receiver.config())
+            task = await sent(client, wanted)
+            handle = stage.client.get_workflow_handle(push_workflow_id(task.id))
+            failure = await _failure(handle)
+            patched.undo()
+            await receiver.end()
+    assert "streamq[a2a-worker]" in failure
+
+
+async def _failure(handle: WorkflowHandle[Any, Any]) -> str:
+    """Return the last failure of a delivery, as an operator reads it."""
+    async with asyncio.timeout(20):
+        while True:
+            found = (await handle.describe()).raw_description.pending_activities
+            if found and found[0].HasField("last_failure"):
+                return found[0].last_failure.message
+            await asyncio.sleep(0.05)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from a2a.types.a2a_pb2 import TaskPushNotificationConfig
 from a2a.utils.errors import InvalidParamsError
+from temporalio.client import WorkflowHandle
 from tests.temporal.a2a.agents import gate
 from tests.temporal.a2a.receivers import push_settings, receiving
 from tests.temporal.a2a.replicas import TRANSPORTS, Stage, request, sent
@@ -172,3 +176,39 @@ async def test_a_name_that_leads_inside_later_gets_nothing(
     assert "public internet" in outcome["mine"]
     assert len(asked) == 2
     assert not receiver.requests
+
+
+@pytest.mark.parametrize(
+    "settings", [push_settings(a2a_push_networks="127.0.0.1,::1", a2a_push_http=False)], ids=["tls"]
+)
+@pytest.mark.parametrize("name", ["localhost", "another.invalid"])
+async def test_the_name_of_a_receiver_is_verified(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The connection goes to an address that was checked, and TLS still asks for the name."""
+    authority, certificate = trustme.CA(), tmp_path / "both.pem"
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert(name).private_key_and_cert_chain_pem.write_to_path(certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    replica = await stage.replica()
+    async with receiving(ssl_certfile=str(certificate)) as receiver, replica.starter() as client:
+        wanted = request("a")
+        wanted.configuration.task_push_notification_config.CopyFrom(receiver.config())
+        task = await sent(client, wanted)
+        if name == "localhost":
+            assert (await receiver.end())[-1].status_update.task_id == task.id
+            return
+        handle = stage.client.get_workflow_handle(push_workflow_id(task.id))
+        async with asyncio.timeout(20):
+            while (tries := await _heartbeat(handle)) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+    assert tries["failing_since"]
+    assert not receiver.requests
+
+
+async def _heartbeat(handle: WorkflowHandle[Any, Any]) -> Any:
+    """Return the details of the newest heartbeat of a delivery."""
+    for each in (await handle.describe()).raw_description.pending_activities:
+        if each.heartbeat_details.payloads:
+            return json.loads(each.heartbeat_details.payloads[0].data)
+    return None

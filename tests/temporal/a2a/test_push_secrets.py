@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
-from a2a.types.a2a_pb2 import AuthenticationInfo, GetTaskPushNotificationConfigRequest, TaskState
+from a2a.types.a2a_pb2 import (
+    AuthenticationInfo,
+    GetTaskPushNotificationConfigRequest,
+    ListTaskPushNotificationConfigsRequest,
+    TaskState,
+)
 from starlette.responses import Response
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
+from temporalio.converter import (
+    DataConverter,
+    PayloadCodec,
+    SerializationContext,
+    WithSerializationContext,
+)
+from tests.temporal.a2a.agents import gate
 from tests.temporal.a2a.receivers import Got, Receiver, push_settings, receiving
 from tests.temporal.a2a.replicas import Replica, Stage, request, sent
 
@@ -16,6 +32,7 @@ from streamq import ConfigurationError, Settings
 from streamq.a2a._push_config import push_workflow_id
 from streamq.a2a.client import verify_notification
 from streamq.access import InvalidTokenError, new_ed25519_key, new_secret
+from streamq.driver import ChunkQueue
 
 _PRIVATE, _PUBLIC = new_ed25519_key()
 _SHARED = new_secret()
@@ -117,3 +134,60 @@ async def test_credentials_are_in_no_log_and_in_no_history(
     for secret in (_CREDENTIALS, _TOKEN):
         assert secret.encode() not in stored
         assert secret not in caplog.text
+
+
+class _ByWorkflow(PayloadCodec, WithSerializationContext):
+    """Hides payloads, for the workflow of their context only."""
+
+    def __init__(self, key: bytes = b"") -> None:
+        self.key = key
+
+    def with_context(self, context: SerializationContext) -> _ByWorkflow:
+        workflow_id = getattr(context, "workflow_id", None)
+        return _ByWorkflow(str(workflow_id).encode()) if workflow_id else self
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [
+            Payload(metadata={"encoding": self.key}, data=each.SerializeToString()[::-1])
+            for each in payloads
+        ]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        assert {each.metadata["encoding"] for each in payloads} <= {self.key}
+        return [Payload.FromString(each.data[::-1]) for each in payloads]
+
+
+async def test_a_payload_codec_has_everything_that_temporal_keeps(
+    temporal_address: str, queue: ChunkQueue
+) -> None:
+    """Whoever encrypts histories needs no other secret: memo and updates are encrypted, too."""
+    converter = dataclasses.replace(DataConverter.default, payload_codec=_ByWorkflow())
+    client = await Client.connect(temporal_address, data_converter=converter)
+    stage = Stage(client, queue, push_settings())
+    try:
+        async with receiving() as one, receiving() as two, stage.worker():
+            replica = await stage.replica()
+            async with replica.starter() as starter:
+                wanted = request("a wait:codec b", at_once=True)
+                wanted.configuration.task_push_notification_config.CopyFrom(
+                    one.config(id="one", token=_TOKEN)
+                )
+                task = await sent(starter, wanted)
+                await starter.create_task_push_notification_config(
+                    two.config(id="two", task_id=task.id, token=_TOKEN)
+                )
+                found = await starter.list_task_push_notification_configs(
+                    ListTaskPushNotificationConfigsRequest(task_id=task.id)
+                )
+                gate("codec").set()
+                await one.end()
+                await two.end()
+        handle = client.get_workflow_handle(push_workflow_id(task.id))
+        events = (await handle.fetch_history()).events
+        stored = b"".join(each.SerializeToString() for each in events)
+        stored += (await handle.describe()).raw_info.SerializeToString()
+    finally:
+        await stage.aclose()
+    assert [each.token for each in found.configs] == [_TOKEN, _TOKEN]
+    assert _TOKEN.encode() not in stored
+    assert _TOKEN[::-1].encode() in stored

@@ -28,6 +28,7 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
 )
 from temporalio.common import WorkflowIDReusePolicy
+from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -183,7 +184,7 @@ class TaskDirectory:
     ) -> TaskPlace | None:
         if _MEMO not in memo:
             return None
-        [found] = await self._client.data_converter.decode([memo[_MEMO]])
+        [found] = await self._converter(task_id).decode([memo[_MEMO]])
         if not isinstance(found, dict):
             return None
         started_by = str(found.pop(_STARTED_BY, ""))
@@ -192,6 +193,11 @@ class TaskDirectory:
         cancelled = status == WorkflowExecutionStatus.CANCELED.value
         has_ended = status in _ENDED
         return TaskPlace(task_id, run_id, found["context"], has_ended, cancelled, started_by)
+
+    def _converter(self, task_id: str) -> DataConverter:
+        """Return the converter of a task's payloads: codecs may have a key for each workflow."""
+        context = WorkflowSerializationContext(self._client.namespace, task_id)
+        return self._client.data_converter.with_context(context)
 
     async def page(
         self, scope: Scope, context_id: str, token: bytes | None, size: int
@@ -241,7 +247,7 @@ class TaskDirectory:
             with connecting():
                 async for event in _first_event(handle):
                     payloads = event.workflow_execution_started_event_attributes.input.payloads
-                    [request] = await self._client.data_converter.decode(payloads)
+                    [request] = await self._converter(place.task_id).decode(payloads)
                     found = ParseDict(request["message"], Message(), ignore_unknown_fields=True)
                     found.task_id, found.context_id = place.task_id, place.context_id
                     return found

@@ -20,6 +20,7 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
 )
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.converter import WorkflowSerializationContext
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -138,7 +139,11 @@ class PushDirectory:
         memo = answer.workflow_execution_info.memo.fields
         if PUSH_MEMO not in memo:
             return []
-        [found] = await self._client.data_converter.decode([memo[PUSH_MEMO]])
+        context = WorkflowSerializationContext(
+            self._client.namespace, push_workflow_id(place.task_id)
+        )
+        converter = self._client.data_converter.with_context(context)
+        [found] = await converter.decode([memo[PUSH_MEMO]])
         return list(found)
 
     async def _update(self, place: TaskPlace, name: str, argument: Any) -> None:
