@@ -201,7 +201,7 @@ async def test_a_huge_answer_and_one_that_never_comes_stop_nothing(stage: Stage)
     """What a receiver answers is not kept, and one that hangs is tried again."""
 
     async def never() -> None:
-        await gate("never").wait()
+        await gate("push-hang").wait()
 
     def answer(receiver: Receiver, _: Got) -> Response:
         if len(receiver.requests) == 2:
@@ -219,7 +219,7 @@ async def test_a_huge_answer_and_one_that_never_comes_stop_nothing(stage: Stage)
         wanted.configuration.task_push_notification_config.CopyFrom(receiver.config())
         await sent(client, wanted)
         events = await receiver.end()
-        gate("never").set()
+        gate("push-hang").set()
     assert text_of(events) == "a b c "
 
 
