@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ from a2a.client.errors import A2AClientError
 from a2a.types.a2a_pb2 import CancelTaskRequest, GetTaskRequest, ListTasksRequest, TaskState
 from a2a.utils.errors import TaskNotFoundError
 from pydantic import SecretStr
+from tests.access import issuing
 from tests.temporal.a2a.agents import Planner, gate
 from tests.temporal.a2a.replicas import (
     TRANSPORTS,
@@ -234,3 +236,24 @@ async def test_a_stream_ends_with_its_token(stage: Stage, keyed: Settings) -> No
         with pytest.raises(Exception, match="expired"):
             await watcher.end()
     gate("expired").set()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_while_an_issuer_is_away_callers_are_to_try_again(
+    stage: Stage, settings: Settings, tmp_path: Path, transport: str
+) -> None:
+    """A token that cannot be verified now is not called a bad one."""
+    issuers = tmp_path / "issuers.toml"
+    issuers.write_text(
+        f"""[[issuer]]
+issuer = "{issuing.NAME}"
+audience = "{issuing.AUDIENCE}"
+jwks_url = "http://127.0.0.1:1/keys"
+algorithms = ["RS256"]
+tenant = "acme"
+"""
+    )
+    chosen = settings.model_copy(update={"token_issuers": issuers})
+    replica = await stage.replica(settings=chosen)
+    async with replica.client(transport, token=issuing.signed()) as client:
+        assert await status(client.get_task(GetTaskRequest(id="any"))) == 503

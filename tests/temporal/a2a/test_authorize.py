@@ -74,8 +74,11 @@ async def test_a_function_beside_tokens_narrows_them(stage: Stage, settings: Set
 
     replica = await stage.replica(authorize=authorize, settings=keyed)
     async with replica.starter(token=token(keyed)) as client:
-        task, other = await sent(client, request("a")), await sent(client, request("a"))
+        first = request("a", context_id="one")
+        task, other = await sent(client, first), await sent(client, request("a"))
         hidden.add(task.id)
+        with pytest.raises(TaskNotFoundError):
+            await sent(client, first)
         with pytest.raises(TaskNotFoundError):
             await client.get_task(GetTaskRequest(id=task.id))
         assert (await client.get_task(GetTaskRequest(id=other.id))).id == other.id

@@ -74,3 +74,30 @@ def test_a_wrong_name_is_one_line(tmp_path: Path, name: str, reason: str) -> Non
     _, complaint = serving(tmp_path, name).communicate(timeout=60)
     assert reason in complaint
     assert "Traceback" not in complaint
+
+
+def test_a_server_on_the_network_takes_tokens_and_warns(
+    temporal_address: str, tmp_path: Path
+) -> None:
+    """The settings of the gateway protect it, and what they cannot do is said at the start."""
+    (tmp_path / "filed.py").write_text(AGENT.format(queue="none", host="127.0.0.1:1"))
+    process = serving(
+        tmp_path,
+        "filed:agent",
+        *("--host", "0.0.0.0", "--port", "0", "--grpc-port", "0"),
+        STREAMQ_BACKEND="sqlite",
+        STREAMQ_SQLITE_PATH=str(tmp_path / "s.db"),
+        STREAMQ_TEMPORAL_ADDRESS=temporal_address,
+        STREAMQ_TOKEN_KEY="s" * 40,
+    )
+    try:
+        assert process.stdout is not None
+        url = re.findall(r"http://\S+", process.stdout.readline())[0]
+        public = httpx.get(f"{url}/.well-known/agent-card.json")
+        refused = httpx.get(f"{url}/tasks", headers={"A2A-Version": "1.0"})
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, complaints = process.communicate(timeout=20)
+    assert (public.status_code, refused.status_code) == (200, 401)
+    assert "takes tokens on 0.0.0.0 without encryption" in complaints
+    assert "asks for no credentials" not in complaints

@@ -25,6 +25,7 @@ from a2a.types.a2a_pb2 import (
     TaskState,
 )
 from a2a.utils.errors import TaskNotCancelableError, TaskNotFoundError
+from pydantic import SecretStr
 from starlette.applications import Starlette
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import CancelledError
@@ -42,9 +43,11 @@ from tests.temporal.a2a.replicas import (
 )
 from tests.temporal.a2a.sdk_replicas import of
 
+from streamq import Settings
 from streamq.a2a.sdk import QueueTaskEventStream, QueueTaskStore, WorkflowExecutor
 from streamq.a2a.server import Agent, TaskHandler
 from streamq.a2a.server._resources import Resources
+from streamq.access import new_secret
 
 
 @dataclass
@@ -78,6 +81,7 @@ class Hosts:
     async def of_workflow(self, workflow: type | None = None, **options: Any) -> Host:
         """Start one whose work is a workflow."""
         stage = self._stage
+        settings = options.pop("settings", stage.settings)
         agent = Agent(
             card=card(stage.task_queue),
             task_queue=stage.task_queue,
@@ -86,8 +90,7 @@ class Hosts:
             **options,
         )
         inner = TaskHandler(
-            agent,
-            Resources(agent, client=stage.client, queue=stage.queue, settings=stage.settings),
+            agent, Resources(agent, client=stage.client, queue=stage.queue, settings=settings)
         )
         self._stack.push_async_callback(inner.aclose)
         executor = WorkflowExecutor(inner)
@@ -289,3 +292,13 @@ async def test_a_reply_is_a_message_and_no_task(hosts: Hosts) -> None:
         found = await client.list_tasks(ListTasksRequest())
     assert event.message.parts[0].text == "hello yourself"
     assert not found.tasks
+
+
+async def test_settings_for_tokens_do_not_concern_the_work_of_the_sdks_handler(
+    hosts: Hosts, settings: Settings
+) -> None:
+    """The SDK's server has let the caller in, and its work goes on when nobody is connected."""
+    keyed = settings.model_copy(update={"token_key": SecretStr(new_secret())})
+    host = await hosts.of_workflow(settings=keyed)
+    async with sdk_client(host.url) as client:
+        assert text_of(await streamed(client, request("a b"))) == "a b "

@@ -27,12 +27,12 @@ from a2a.utils.task import apply_history_length, validate_history_length
 from streamq.a2a._push_config import PushConfig
 from streamq.access import Action
 
+from ._access import Caller
 from ._directory import TaskPlace, digest_of
 from ._fold import TaskEvent, TaskFold
 from ._lookup import Lookup
 from ._push import add_push, wanted_push
 from ._resources import server_logger
-from ._scope import Scope
 
 _LARGEST_MESSAGE = 500_000  # it goes into one payload of Temporal, as JSON, and in arguments
 
@@ -160,7 +160,7 @@ async def _start(
     directory, extensions = await lookup.directory(), lookup.extensions(context)
     place = await directory.start(scope, message, context_id, task_id, extensions)
     if place is None:
-        return await _repeat(lookup, scope, message, task_id, push)
+        return await _repeat(lookup, caller, message, task_id, push)
     if push is not None:
         await (await lookup.push()).start(place, push)
     fold = TaskFold(task_id, context_id)
@@ -172,15 +172,16 @@ async def _start(
 
 
 async def _repeat(
-    lookup: Lookup, scope: Scope, message: Message, task_id: str, push: PushConfig | None
+    lookup: Lookup, caller: Caller, message: Message, task_id: str, push: PushConfig | None
 ) -> _Accepted:
     """Return the task that the same message has started before."""
-    place = await (await lookup.directory()).find(scope, task_id)
+    place = await (await lookup.directory()).find(caller.scope, task_id)
     if place is None or place.started_by != digest_of(message):
         raise InvalidParamsError(
             f"Message id {message.message_id} was used in this context before, for a message with "
             "another content, which started a task; give each message an id of its own"
         )
+    await caller.check(place, Action.WRITE, Action.READ)
     if push is not None:
         await (await lookup.push()).start(place, push)  # the first replica may not have come to it
     fold, cursor = await (await lookup.logs()).snapshot(place)
