@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamq._sqlite import _live_tail as live_tail
+from streamq._sqlite import _listening as listening
 from streamq.sqlite import SqliteDriver, SqliteSettings
 from streamq.testing import OpenQueue, queue_factory
 
@@ -28,4 +28,4 @@ async def open_queue(path: Path) -> AsyncIterator[OpenQueue]:
 @pytest.fixture
 def no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let blocked reads depend on being woken."""
-    monkeypatch.setattr(live_tail, "_POLL_SECONDS", 600.0)
+    monkeypatch.setattr(listening, "_POLL_SECONDS", 600.0)

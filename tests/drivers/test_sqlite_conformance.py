@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from streamq._sqlite import _schema as schema
-from streamq.driver import StreamId
+from streamq.driver import DriverSettings, StreamId
 from streamq.sqlite import SqliteDriver, SqliteSettings
 from streamq.testing import BackendHarness, DriverSuite
 
@@ -30,6 +30,19 @@ class SqliteHarness(BackendHarness):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self.path = directory / "streams.db"
+        self._locker: sqlite3.Connection | None = None
+
+    async def stop(self) -> None:
+        """Release the file that is locked."""
+        if self._locker is not None:
+            self._locker.close()
+
+    def unreachable(self) -> DriverSettings:
+        """Return settings with a file that another program keeps locked."""
+        locked = self.directory / "locked.db"
+        self._locker = sqlite3.connect(locked, isolation_level=None)
+        self._locker.execute("BEGIN EXCLUSIVE")
+        return SqliteSettings(path=locked, busy_seconds=0.05)
 
     def settings(self) -> SqliteSettings:
         """Return settings that lead to the database."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streamq._sqlite import _live_tail as live_tail
+from streamq._sqlite import _listening as listening
 from streamq._sqlite._doorbells import Doorbells
 from streamq.driver import Entry
 from streamq.testing import OpenQueue
@@ -22,7 +22,7 @@ async def test_lost_wake_up_costs_time_but_no_data(
 ) -> None:
     """A wake-up is only a hint: where the system refuses it, readers poll."""
     monkeypatch.setattr(Doorbells, "ring", lambda self: None)
-    monkeypatch.setattr(live_tail, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(listening, "_POLL_SECONDS", 0.05)
     queue, other = await open_queue(), await open_queue()
     read = await blocked_read(queue)
     await other.append(STREAM, [Entry(1, 0, b"x")])
@@ -71,7 +71,7 @@ async def test_doorbell_is_removed_when_no_read_blocks(
     path: Path, open_queue: OpenQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that has polled once must not be woken by every later append of the machine."""
-    monkeypatch.setattr(live_tail, "_KEEP_BELL_SECONDS", 0.02)
+    monkeypatch.setattr(listening, "_KEEP_BELL_SECONDS", 0.02)
     queue = await open_queue()
     read = await blocked_read(queue)
     read.cancel()

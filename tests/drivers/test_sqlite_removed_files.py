@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streamq._sqlite import _live_tail as live_tail
+from streamq._sqlite import _listening as listening
 from streamq._sqlite._doorbells import Doorbells
 from streamq.driver import (
     BackendError,
@@ -100,7 +100,7 @@ async def test_blocked_read_gets_what_is_stored_in_the_new_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A gateway that goes on reading the deleted file shows nothing of what comes next."""
-    monkeypatch.setattr(live_tail, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(listening, "_POLL_SECONDS", 0.05)
     queue = await open_queue()
     read = await blocked_read(queue)
     change(path)
@@ -156,7 +156,7 @@ async def test_removed_directory_of_doorbells_is_made_again(
     path: Path, open_queue: OpenQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without its doorbell a reader would be a second late for the rest of its life."""
-    monkeypatch.setattr(live_tail, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(listening, "_POLL_SECONDS", 0.05)
     queue = await open_queue()
     read = await blocked_read(queue)
     directory = Doorbells(path).directory
@@ -164,7 +164,7 @@ async def test_removed_directory_of_doorbells_is_made_again(
     async with asyncio.timeout(20):
         while not exists(directory):  # noqa: ASYNC110 - files have no event
             await asyncio.sleep(0.01)
-    monkeypatch.setattr(live_tail, "_POLL_SECONDS", 600.0)
+    monkeypatch.setattr(listening, "_POLL_SECONDS", 600.0)
     await (await open_queue()).append(STREAM, [Entry(1, 0, b"x")])
     async with asyncio.timeout(20):
         assert await read == [b"x"]

@@ -70,16 +70,16 @@ from streamq._sqlite import _removal as removal
 from streamq.driver import QueueOptions, StreamId
 from streamq.sqlite import SqliteDriver, SqliteSettings
 
-sweep, steps = removal.sweep, 0
+erase_step, steps = removal.erase_step, 0
 
 def killed_half_way(*args, **options):
     global steps
     steps += 1
     if steps == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-    return sweep(*args, **options)
+    return erase_step(*args, **options)
 
-removal.sweep = killed_half_way
+removal.erase_step = killed_half_way
 
 async def main():
     options = QueueOptions(ttl=timedelta(minutes=5))

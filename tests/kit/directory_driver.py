@@ -22,13 +22,8 @@ from pydantic_settings import SettingsConfigDict
 
 from streamq import driver as sd
 
-POLL_SECONDS, LOCK_SECONDS = 0.01, 5.0
+POLL_SECONDS, POLL_LOCK_SECONDS, CALL_SECONDS = 0.01, 0.001, 5.0
 FILE_NAME = "{:020d}-{:020d}".format
-ERRORS: dict[int, type[sd.StreamqError]] = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), sd.StorageFullError),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), sd.AccessDeniedError),
-    -1: sd.BackendError,  # Not an error of the file system: a head is damaged.
-}
 
 
 class DirectorySettings(sd.DriverSettings):
@@ -66,10 +61,16 @@ def _remove(folder: Path) -> bool:
 
 
 def _error(exc: Exception, stream: str | None) -> sd.StreamqError | None:
-    if not isinstance(exc, OSError | ValueError | TypeError):
+    if isinstance(exc, ValueError | TypeError):
+        return sd.BackendError(f"a stream's head is damaged: {exc}; delete its directory")
+    if not isinstance(exc, OSError):
         return None
-    error = ERRORS.get(getattr(exc, "errno", -1) or 0, sd.BackendUnavailableError)
-    return error(f"{exc if exc.args else 'another writer keeps its lock'}; look at the disk")
+    error: type[sd.StreamqError] = sd.BackendUnavailableError
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        error = sd.StorageFullError
+    if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        error = sd.AccessDeniedError
+    return error(f"{exc}; look at the disk")
 
 
 class DirectoryQueue(sd.ChunkQueue):
@@ -78,7 +79,7 @@ class DirectoryQueue(sd.ChunkQueue):
     def __init__(self, options: sd.QueueOptions, path: Path) -> None:
         self.capabilities, self._options = DirectoryDriver.capabilities, options
         self._streams, self._lock = path / "streams", path / "lock"
-        self._guard = sd.Guard(self.backend, _error, seconds=2 * LOCK_SECONDS, address=str(path))
+        self._guard = sd.Guard(self.backend, _error, seconds=CALL_SECONDS)
 
     def _folder(self, stream: sd.StreamId) -> Path:
         return self._streams / hashlib.sha256(stream.full_name.encode()).hexdigest()
@@ -86,12 +87,11 @@ class DirectoryQueue(sd.ChunkQueue):
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:
         with self._lock.open("ab") as lock:
-            async with asyncio.timeout(LOCK_SECONDS):
-                while True:
-                    with suppress(BlockingIOError):
-                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        break
-                    await asyncio.sleep(POLL_SECONDS / 10)  # Locks are held for less than that.
+            while True:
+                with suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                await asyncio.sleep(POLL_LOCK_SECONDS)
             yield
 
     async def append(
@@ -104,16 +104,18 @@ class DirectoryQueue(sd.ChunkQueue):
             if not head:
                 _remove(folder)
                 folder.mkdir()
-            newest = (head.epoch, head.last) if head else (0, -1)
+            await asyncio.sleep(0)  # Readers in this process run.
+            newest = (head.epoch, head.last) if head else sd.BEFORE_ALL
             for entry in sd.new_entries(entries, newest, backend=self.backend, stream=stream):
                 newest = (entry.epoch, entry.index)
                 _put(folder / FILE_NAME(*newest), entry.data)
             expires = time.time() + (ttl or self._options.ttl).total_seconds()
             head = _Head(stream.full_name, head.life if head else time.time_ns(), *newest, expires)
             _put(folder / "head", json.dumps(head).encode())
-        await asyncio.sleep(0)  # readers in this process run
 
-    def _look(self, stream: sd.StreamId, after: str, chosen: slice, room: float) -> list[sd.Stored]:
+    def _look(
+        self, stream: sd.StreamId, after: str, chosen: slice, room: float
+    ) -> tuple[_Head | None, list[sd.Stored]]:
         folder = self._folder(stream)
         while (head := _head(folder)) and (newest := FILE_NAME(head.epoch, head.last)) > after:
             records, size = list[sd.Stored](), 0
@@ -126,25 +128,27 @@ class DirectoryQueue(sd.ChunkQueue):
                     epoch, index = map(int, file.name.split("-"))
                     records.append(sd.Stored(sd.encode_position((epoch, index)), data))
                 if (again := _head(folder)) and again.life == head.life:
-                    return records
-        return []
+                    return head, records
+        return head, []
 
     async def read(
         self, stream: sd.StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
     ) -> Sequence[sd.Stored]:
         name = FILE_NAME(*sd.decode_position(after, backend=self.backend, stream=stream))
-        async with self._guard(stream, seconds=max_wait + 2 * LOCK_SECONDS):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max_wait):
-                    while not (records := self._look(stream, name, slice(max_records), max_bytes)):  # noqa: ASYNC110
-                        await asyncio.sleep(POLL_SECONDS)  # Other processes send no event.
-            return records
+        until = asyncio.get_running_loop().time() + max_wait
+        async with self._guard(stream, seconds=max_wait + CALL_SECONDS):
+            while True:
+                _, found = self._look(stream, name, slice(max_records), max_bytes)
+                if found or asyncio.get_running_loop().time() >= until:
+                    return found
+                await asyncio.sleep(POLL_SECONDS)  # Other processes send no event.
 
     async def describe(self, stream: sd.StreamId, *, last: int = 0) -> sd.StreamInfo:
         async with self._guard(stream):
-            if (head := _head(self._folder(stream))) is None:
+            newest = slice(None, -last - 1, -1)
+            head, records = self._look(stream, "", newest, float("inf"))
+            if head is None:
                 raise sd.not_found_error(self.backend, stream)
-            records = self._look(stream, "", slice(None, -last - 1, -1), float("inf"))
         expires_in = timedelta(seconds=head.expires - time.time())
         return sd.StreamInfo(stream, tuple(records), expires_in=expires_in)
 
@@ -161,13 +165,9 @@ class DirectoryQueue(sd.ChunkQueue):
                     yield await self.describe(sd.StreamId(*head.stream.split("/", 1)))
 
     async def sweep(self) -> int:
-        removed = 0
-        async with self._guard():
-            folders = list(self._streams.iterdir())
-        for folder in folders:
-            async with self._guard(), self._locked():
-                removed += not _head(folder) and _remove(folder)
-        return removed
+        async with self._guard(), self._locked():
+            expired = [folder for folder in self._streams.iterdir() if not _head(folder)]
+            return sum(map(_remove, expired))
 
     async def aclose(self) -> None:
         self._guard.close()

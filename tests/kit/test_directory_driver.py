@@ -105,17 +105,18 @@ class TestDirectory(DriverSuite):
 
     async def test_writer_behind_a_held_lock_is_told_and_readers_go_on(
         self,
-        queue: ChunkQueue,
+        open_queue: OpenQueue,
         stream: StreamId,
         backend: DirectoryHarness,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A writer that was stopped within an append must not block others for ever."""
-        monkeypatch.setattr(directory_driver, "LOCK_SECONDS", 0.05)
+        monkeypatch.setattr(directory_driver, "CALL_SECONDS", 0.2)
+        queue = await open_queue()
         await queue.append(stream, [Entry(1, 0, b"a")])
         with (backend.path / "lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            with pytest.raises(BackendUnavailableError, match="another writer"):
+            with pytest.raises(BackendUnavailableError, match="append within"):
                 await queue.append(stream, [Entry(1, 1, b"b")])
             read = await queue.read(stream, START, max_records=9, max_bytes=9, max_wait=0)
         assert [record.data for record in read] == [b"a"]

@@ -137,7 +137,12 @@ DRIVERS = (
             "streamq.memory:_raise_dropped": _DROPPED,
         },
     ),
-    _kit("directory", is_full=True, DirectorySettings=_SETTINGS),
+    _kit(
+        "directory",
+        is_full=True,
+        DirectorySettings=_SETTINGS,
+        _error="which error stands for one of the file system; see test_directory_driver.py",
+    ),
     _kit("log", LogSettings=_SETTINGS, LogHarness=_HARNESS),
     _kit("mailbox", MailboxSettings=_SETTINGS, MailboxHarness=_HARNESS),
     _kit("modest", ModestSettings=_SETTINGS, ModestHarness=_HARNESS),
@@ -146,7 +151,7 @@ DRIVERS = (
         modules=tuple(
             f"streamq._sqlite.{room}"
             for room in (
-                *("_driver", "_live_tail", "_queue", "_reading", "_removal"),
+                *("_driver", "_listening", "_live_tail", "_queue", "_reading", "_removal"),
                 *("_requests", "_schema", "_thread", "_writing"),
             )
         ),
@@ -160,9 +165,14 @@ DRIVERS = (
                 (
                     "streamq._sqlite._doorbells",
                     *(
-                        f"streamq._sqlite._live_tail:LiveTail.{bell}"
-                        for bell in ("renew_bell", "drop_idle_bell", "_drop_bell")
+                        f"streamq._sqlite._listening:Listener.{bell}"
+                        for bell in (
+                            *("hear_commits", "rest", "_patience", "_renew_bell", "_silence"),
+                            "_drop_bell",
+                        )
                     ),
+                    "streamq._sqlite._writing:WritingThread._ring",
+                    "streamq._sqlite._queue:SqliteQueue._ring",
                 ),
                 "wakes other processes sooner than the poll that is the promise; tested by "
                 "test_sqlite_doorbells.py, which kills processes and removes files",
@@ -170,23 +180,29 @@ DRIVERS = (
             **dict.fromkeys(
                 (
                     "streamq._sqlite._writing:WritingThread._sweep",
+                    "streamq._sqlite._writing:WritingThread._wait",
                     "streamq._sqlite._writing:WritingThread.log_is_long",
+                    "streamq._sqlite._removal:_in_one_step",
+                    "streamq._sqlite._queue:SqliteQueue._may_go_on",
                 ),
-                "how soon, and in which steps, a producer removes what has expired before somebody "
-                "sweeps; tested by test_sqlite_removing.py",
+                "how soon, and in which steps, streams are removed; tested by "
+                "test_sqlite_removing.py",
             ),
             **dict.fromkeys(
                 (
                     *("streamq._sqlite._file", "streamq._sqlite._open_files"),
+                    "streamq._sqlite._thread:ConnectionThread._open",
                     "streamq._sqlite._thread:ConnectionThread._check_file",
                     "streamq._sqlite._thread:ConnectionThread._connected",
                     "streamq._sqlite._thread:ConnectionThread._disconnect",
-                    "streamq._sqlite._writing:WritingThread.append",
-                    "streamq._sqlite._writing:WritingThread._check_commit",
                     "streamq._sqlite._thread:_merge_log",
+                    "streamq._sqlite._reading:ReadingThread._open",
                     "streamq._sqlite._reading:ReadingThread.nudge",
                     "streamq._sqlite._reading:ReadingThread._check_if_nudged",
+                    "streamq._sqlite._writing:WritingThread.append",
+                    "streamq._sqlite._writing:WritingThread._check_commit",
                     "streamq._sqlite._writing:WritingThread.nudge",
+                    "streamq._sqlite._writing:WritingThread._check_if_nudged",
                 ),
                 "files that are removed or replaced under an open queue, which no other backend "
                 "has; tested by test_sqlite_removed_files.py",
@@ -194,16 +210,24 @@ DRIVERS = (
             **dict.fromkeys(
                 (
                     *("streamq._sqlite._reserve", "streamq._sqlite._schema:connect_alone"),
+                    "streamq._sqlite._thread:ConnectionThread._open_if_there_is_room",
                     "streamq._sqlite._reading:ReadingThread._reading",
                     "streamq._sqlite._writing:WritingThread._transact",
                 ),
                 "deleting on a full disk needs a full file system; see test_sqlite_full_disk.py",
             ),
             **dict.fromkeys(
-                ("streamq._sqlite._schema:_use_wal", "streamq._sqlite._schema:_is_current"),
+                (
+                    "streamq._sqlite._schema:_use_wal",
+                    "streamq._sqlite._schema:_is_current",
+                    "streamq._sqlite._schema:_create",
+                ),
                 "files of other applications, and those that another process creates at the same "
                 "moment; tested by test_sqlite_opening.py and test_sqlite_processes.py",
             ),
+            "streamq._sqlite._schema:_tune": "what survives a power cut; how long the log is",
+            "streamq._sqlite._writing:WritingThread._fail": "one bad append does not fail those "
+            "that share its transaction; tested by test_sqlite_writing.py",
         },
     ),
     DriverUnderTest(

@@ -22,7 +22,6 @@ from streamq.driver import (
     Capabilities,
     ChunkQueue,
     Entry,
-    Guard,
     QueueOptions,
     StorageFullError,
     Stored,
@@ -38,11 +37,10 @@ from ._errors import BACKEND
 from ._live_tail import PendingRead
 from ._reading import ReadingThread
 from ._settings import SqliteSettings
-from ._thread import Job
+from ._thread import Job, RemovalJob
 from ._writing import WritingThread
 
 _CLOSE_SECONDS = 1.0
-_PAGE = 500
 _ERASE_SECONDS = 20.0
 
 T = TypeVar("T")
@@ -70,7 +68,6 @@ class SqliteQueue(ChunkQueue):
         self.capabilities = replace(capabilities, erases=settings.secure_delete)
         self._options = options
         self._loop = asyncio.get_running_loop()
-        self._guard = Guard(BACKEND, seconds=math.inf)  # the threads answer each call
         connect = partial(_connect, settings)
         connect_alone = partial(schema.connect_alone, busy_seconds=settings.busy_seconds)
         self._reader = ReadingThread(path, connect, connect_alone, self._loop)
@@ -100,10 +97,13 @@ class SqliteQueue(ChunkQueue):
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        ttl = ttl or self._options.ttl
-        await self._write(
-            stream, partial(self._writer.append, stream=stream, entries=tuple(entries), ttl=ttl)
+        append = partial(
+            self._writer.append,
+            stream=stream,
+            entries=tuple(entries),
+            ttl=ttl or self._options.ttl,
         )
+        await self._write(Job, str(stream), append)
 
     async def read(
         self,
@@ -114,109 +114,106 @@ class SqliteQueue(ChunkQueue):
         max_bytes: int,
         max_wait: float,
     ) -> Sequence[Stored]:
-        self._guard.check(stream)
         key = decode_position(after, backend=BACKEND, stream=stream)
-        future: asyncio.Future[list[Stored]] = self._loop.create_future()
-        read = PendingRead(stream, key, max_records, max_bytes, max_wait > 0, future)
+        select = partial(
+            requests.select,
+            stream=stream,
+            after=key,
+            max_records=max_records,
+            max_bytes=max_bytes,
+        )
+        if max_wait <= 0:
+            return await self._query(str(stream), select)
+        read = PendingRead(stream, select, self._loop.create_future())
         self._reader.submit(read)
-        if not read.waits:
-            return await future
         # The thread always answers: a timeout of our own could discard records that it has found.
         timer = self._loop.call_later(max_wait, self._reader.recall, read)
         try:
-            return await future
+            return await read.future
+        except asyncio.CancelledError:
+            self._reader.recall(read)
+            raise
         finally:
             timer.cancel()
-            if future.cancelled():
-                self._reader.recall(read)
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
-        return await self._query(stream, partial(requests.describe, stream=stream, last=last))
+        return await self._query(str(stream), partial(requests.describe, stream=stream, last=last))
 
     async def delete(self, stream: StreamId) -> None:
         buried: int | None = None
 
-        def bury(connection: sqlite3.Connection) -> bool:
+        def bury(connection: sqlite3.Connection) -> None:
             nonlocal buried
-            buried = removal.bury(connection, stream)
-            if buried is not None:
-                removal.sweep(connection, only=buried)
-            return False
+            buried = removal.erase_step(connection, removal.bury(connection, stream))
 
-        def step(connection: sqlite3.Connection) -> bool:
-            removal.sweep(connection, only=buried)
-            return False
+        def step(connection: sqlite3.Connection) -> None:
+            nonlocal buried
+            buried = removal.erase_step(connection, buried)
 
-        await self._write(stream, bury, frees_room=True)
-        if buried is None:
-            return
+        await self._write(RemovalJob, str(stream), bury)
         # The stream is gone. Its bytes follow in steps, so that writers do not wait for all of
         # them; if that takes long or is cancelled, those who write to the file go on.
         give_up = self._loop.time() + _ERASE_SECONDS
-        while self._loop.time() < give_up and not self._writer.log_is_long():
-            if not await self._query(stream, partial(removal.is_buried, key=buried)):
-                return
-            await self._write(stream, step, frees_room=True)
+        while buried is not None and self._may_go_on(give_up):
+            await self._write(RemovalJob, str(stream), step)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
         after: bytes | None = b""
         while after is not None:
-            page, after = await self._query(
-                None,
-                partial(
-                    requests.list_streams, tenant=tenant, prefix=prefix, after=after, limit=_PAGE
-                ),
-            )
+            list_page = partial(requests.list_streams, tenant=tenant, prefix=prefix, after=after)
+            page, after = await self._query(None, list_page)
             for info in page:
                 yield info
 
     async def sweep(self) -> int:
         gone = 0
 
-        def step(connection: sqlite3.Connection) -> bool:
+        def step(connection: sqlite3.Connection) -> None:
             nonlocal gone
             gone += removal.sweep(connection)
-            return False
 
         # In steps, so that writers do not wait for the whole sweep; a later one goes on.
-        while not self._writer.log_is_long() and await self._query(None, removal.has_expired):
-            await self._write(None, step, frees_room=True)
-        # Rings every doorbell, which removes those of killed readers.
-        with contextlib.suppress(StorageFullError):  # nothing was to be removed
-            await self._write(None, lambda connection: True)
+        while self._may_go_on() and await self._query(None, removal.has_expired):
+            await self._write(RemovalJob, None, step)
+        await self._ring()
         return gone
 
     async def aclose(self) -> None:
-        if not self._guard.is_closed:
-            self._guard.close()
-            self._stop_threads.detach()
-            # One after the other: SQLite merges its log into the file when the last connection
-            # closes. Of two that close at the same moment, neither is the last one to SQLite.
-            self._reader.ended.add_done_callback(lambda _: self._writer.stop())
-            self._reader.stop()
+        # One after the other: SQLite merges its log into the file when the last connection
+        # closes. Of two that close at the same moment, neither is the last one to SQLite.
+        self._reader.ended.add_done_callback(lambda _: self._writer.stop())
+        self._reader.stop()
         # The thread finishes a commit that waits for another process's lock, without us.
         await asyncio.wait((self._writer.ended, self._reader.ended), timeout=_CLOSE_SECONDS)
 
     def abandon(self) -> None:
-        self._guard.close()
         self._stop_threads()
 
     # -- inside --------------------------------------------------------------------------------
 
     async def _write(
-        self, stream: StreamId | None, run: Callable[..., bool], *, frees_room: bool = False
+        self,
+        kind: type[Job[None]],
+        name: str | None,
+        run: Callable[[sqlite3.Connection], None],
     ) -> None:
-        self._guard.check(stream)
-        future: asyncio.Future[bool] = self._loop.create_future()
-        name = "" if stream is None else str(stream)
-        self._writer.submit(Job(run, future, name, frees_room))
-        await future
+        job = kind(run, self._loop.create_future(), name)
+        self._writer.submit(job)
+        await job.future
 
-    async def _query(self, stream: StreamId | None, run: Callable[..., T]) -> T:
-        self._guard.check(stream)
+    async def _query(self, name: str | None, run: Callable[[sqlite3.Connection], T]) -> T:
         future: asyncio.Future[T] = self._loop.create_future()
-        self._reader.submit(Job(run, future, "" if stream is None else str(stream)))
+        self._reader.submit(Job(run, future, name))
         return await future
+
+    def _may_go_on(self, until: float = math.inf) -> bool:
+        """Whether removing may take another step: neither too long, nor against a reader's log."""
+        return self._loop.time() < until and not self._writer.log_is_long()
+
+    async def _ring(self) -> None:
+        """Ring every doorbell, which removes those of killed readers."""
+        with contextlib.suppress(StorageFullError):  # nothing was to be removed
+            await self._write(Job, None, lambda connection: None)
 
 
 def _connect(settings: SqliteSettings, path: Path) -> sqlite3.Connection:

@@ -9,7 +9,8 @@ Design: docs/design/sqlite.md.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from streamq.driver import StreamId
 
@@ -17,7 +18,7 @@ from ._schema import now_ms
 
 _STREAMS = 100
 _RECORDS = 1_000
-_BYTES = 2**20
+_BYTES = 1_048_576
 
 
 def bury(connection: sqlite3.Connection, stream: StreamId) -> int | None:
@@ -27,21 +28,9 @@ def bury(connection: sqlite3.Connection, stream: StreamId) -> int | None:
     ).fetchone()
     if row is None:
         return None
-    bury_keys(connection, [row[0]])
-    return int(row[0])
-
-
-def bury_keys(connection: sqlite3.Connection, keys: Collection[int]) -> None:
-    """Hide streams for good, within a write transaction."""
-    rows = [(key,) for key in keys]
-    connection.executemany("INSERT INTO buried (stream) VALUES (?)", rows)
-    connection.executemany("DELETE FROM streams WHERE id = ?", rows)
-
-
-def is_buried(connection: sqlite3.Connection, key: int) -> bool:
-    """Whether records of a buried stream may be left."""
-    row = connection.execute("SELECT 1 FROM buried WHERE stream = ?", (key,)).fetchone()
-    return row is not None
+    (key,) = row
+    _bury(connection, key)
+    return int(key)
 
 
 def has_expired(connection: sqlite3.Connection) -> bool:
@@ -54,40 +43,59 @@ def has_expired(connection: sqlite3.Connection) -> bool:
     return bool(work)
 
 
-def sweep(connection: sqlite3.Connection, only: int | None = None) -> int:
-    """Take one step, of limited size, within a write transaction.
-
-    Args:
-        connection: To the database.
-        only: Key of the only stream to remove records of; by default of all that have expired.
+def sweep(connection: sqlite3.Connection) -> int:
+    """Take one step of removing what has expired, within a write transaction.
 
     Returns:
         How many streams are completely gone now.
     """
-    if only is None:
-        expired = connection.execute(
-            "SELECT id FROM streams WHERE expires_ms <= ? LIMIT ?", (now_ms(), _STREAMS)
-        ).fetchall()
-        bury_keys(connection, [key for (key,) in expired])
-        rows = connection.execute("SELECT stream FROM buried LIMIT ?", (_STREAMS,)).fetchall()
-    else:
-        rows = [(only,)]
-    room_records, room_bytes, gone = _RECORDS, _BYTES, 0
-    for row in rows:
-        # length() of a blob reads no more than the first page of the record.
-        found = connection.execute(
-            "SELECT id, length(data) FROM records WHERE stream = ? LIMIT ?", (*row, room_records)
-        ).fetchall()
-        removed = 0
-        for key, size in found:
-            if room_bytes < _BYTES and size > room_bytes:
-                break
-            connection.execute("DELETE FROM records WHERE id = ?", (key,))
-            room_bytes -= size
-            removed += 1
-        room_records -= removed
-        if removed < len(found) or room_records <= 0 or room_bytes <= 0:
-            break
-        connection.execute("DELETE FROM buried WHERE stream = ?", row)
-        gone += 1
-    return gone
+    expired = connection.execute("SELECT id FROM streams WHERE expires_ms <= ?", (now_ms(),))
+    for (key,) in expired.fetchmany(_STREAMS):
+        _bury(connection, key)
+    buried = connection.execute("SELECT stream FROM buried").fetchmany(_STREAMS)
+    return _erase(connection, [key for (key,) in buried])
+
+
+def erase_step(connection: sqlite3.Connection, key: int | None) -> int | None:
+    """Take one step of removing one buried stream, within a write transaction.
+
+    Returns:
+        Its key, as long as something may be left of it.
+    """
+    _erase(connection, [key])
+    row = connection.execute("SELECT stream FROM buried WHERE stream = ?", (key,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _bury(connection: sqlite3.Connection, key: int) -> None:
+    connection.execute("INSERT INTO buried (stream) VALUES (?)", (key,))
+    connection.execute("DELETE FROM streams WHERE id = ?", (key,))
+
+
+def _erase(connection: sqlite3.Connection, keys: list[int | None]) -> int:
+    """Remove records of buried streams, and the streams that have none left; return their number.
+
+    Of limited size: those who write to the file wait for it.
+    """
+    marks = ", ".join("?" * len(keys))
+    # length() of a blob reads no more than the first page of the record.
+    records = connection.execute(
+        f"SELECT id, length(data) FROM records WHERE stream IN ({marks})", keys
+    )
+    connection.executemany("DELETE FROM records WHERE id = ?", list(_in_one_step(records)))
+    gone = connection.execute(
+        f"DELETE FROM buried WHERE stream IN ({marks})"
+        " AND NOT EXISTS (SELECT 1 FROM records WHERE records.stream = buried.stream)",
+        keys,
+    )
+    return gone.rowcount
+
+
+def _in_one_step(records: Iterable[tuple[int, int]]) -> Iterator[tuple[int]]:
+    """Yield the keys of the first records, as many as one transaction removes."""
+    room = _BYTES
+    for key, size in islice(records, _RECORDS):
+        if room < _BYTES and size > room:
+            return
+        room -= size
+        yield (key,)

@@ -5,12 +5,14 @@ Design: docs/design/sqlite.md.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TypeAlias
 
 from streamq.driver import (
+    BEFORE_ALL,
     Entry,
     Stored,
     StreamId,
@@ -23,8 +25,10 @@ from streamq.driver import (
 )
 
 from ._errors import BACKEND
-from ._removal import bury_keys
+from ._removal import bury
 from ._schema import now_ms, transaction
+
+_PAGE = 500  # streams
 
 Key: TypeAlias = tuple[int, int]
 """Epoch and index of a record."""
@@ -32,63 +36,62 @@ Key: TypeAlias = tuple[int, int]
 
 def append(
     connection: sqlite3.Connection, stream: StreamId, entries: Sequence[Entry], ttl: timedelta
-) -> bool:
-    """Store the entries that are new, within a write transaction; return whether any was.
+) -> None:
+    """Store the entries that are new, within a write transaction.
 
     Raises:
         FencedError: A newer epoch has been opened; nothing was written.
     """
     if not entries:
-        return False
+        return
     now = now_ms()
     row = connection.execute(
-        "SELECT id, epoch, idx, expires_ms FROM streams WHERE tenant = ? AND name = ?",
-        (stream.tenant, stream.name),
+        "SELECT id, epoch, idx FROM streams WHERE tenant = ? AND name = ? AND expires_ms > ?",
+        (stream.tenant, stream.name, now),
     ).fetchone()
-    expired = row is not None and row[3] <= now
-    newest: Key = (0, -1) if row is None or expired else (row[1], row[2])
+    newest: Key = BEFORE_ALL if row is None else row[1:]
     fresh = new_entries(entries, newest, backend=BACKEND, stream=stream)
     if fresh:
         newest = (fresh[-1].epoch, fresh[-1].index)
+    key = _begin(connection, stream) if row is None else row[0]
     expires_ms = now + int(ttl.total_seconds() * 1000)
-    if expired:
-        bury_keys(connection, [row[0]])
-        row = None
-    if row is None:
-        cursor = connection.execute(
-            "INSERT INTO streams (tenant, name, epoch, idx, records, size_bytes, expires_ms)"
-            " VALUES (?, ?, 0, 0, 0, 0, 0)",
-            (stream.tenant, stream.name),
-        )
-        stream_key = cursor.lastrowid
-    else:
-        stream_key = row[0]
     connection.execute(
         "UPDATE streams SET epoch = ?, idx = ?, records = records + ?,"
         " size_bytes = size_bytes + ?, expires_ms = ? WHERE id = ?",
-        (*newest, len(fresh), sum(len(e.data) for e in fresh), expires_ms, stream_key),
+        (*newest, len(fresh), sum(len(e.data) for e in fresh), expires_ms, key),
     )
     connection.executemany(
         "INSERT INTO records (stream, epoch, idx, data) VALUES (?, ?, ?, ?)",
-        ((stream_key, entry.epoch, entry.index, entry.data) for entry in fresh),
+        ((key, entry.epoch, entry.index, entry.data) for entry in fresh),
     )
-    return bool(fresh)
+
+
+def _begin(connection: sqlite3.Connection, stream: StreamId) -> int | None:
+    """Create a stream in the place of one that has expired, if there is one; return its key."""
+    bury(connection, stream)
+    cursor = connection.execute(
+        "INSERT INTO streams (tenant, name, epoch, idx, records, size_bytes, expires_ms)"
+        " VALUES (?, ?, 0, 0, 0, 0, 0)",
+        (stream.tenant, stream.name),
+    )
+    return cursor.lastrowid
 
 
 def select(
     connection: sqlite3.Connection, stream: StreamId, after: Key, max_records: int, max_bytes: int
 ) -> list[Stored]:
     """Return the records after a key, within the bounds of a read."""
-    cursor = connection.execute(
-        "SELECT epoch, idx, data FROM records WHERE stream ="
-        " (SELECT id FROM streams WHERE tenant = ? AND name = ? AND expires_ms > ?)"
-        " AND (epoch, idx) > (?, ?) ORDER BY epoch, idx",
-        (stream.tenant, stream.name, now_ms(), *after),
-    )
-    rows = (Stored(encode_position((epoch, index)), data) for epoch, index, data in cursor)
-    found = within_bounds(rows, max_records, max_bytes)
-    cursor.close()  # ends the read transaction, during which SQLite cannot reuse its log
-    return found
+    # Closing ends the read transaction, during which SQLite cannot reuse its log.
+    with contextlib.closing(
+        connection.execute(
+            "SELECT epoch, idx, data FROM records WHERE stream ="
+            " (SELECT id FROM streams WHERE tenant = ? AND name = ? AND expires_ms > ?)"
+            " AND (epoch, idx) > (?, ?) ORDER BY epoch, idx",
+            (stream.tenant, stream.name, now_ms(), *after),
+        )
+    ) as cursor:
+        rows = (Stored(encode_position((epoch, index)), data) for epoch, index, data in cursor)
+        return within_bounds(rows, max_records, max_bytes)
 
 
 def describe(connection: sqlite3.Connection, stream: StreamId, last: int) -> StreamInfo:
@@ -125,9 +128,9 @@ def describe(connection: sqlite3.Connection, stream: StreamId, last: int) -> Str
 
 
 def list_streams(
-    connection: sqlite3.Connection, tenant: str, prefix: str, after: bytes, limit: int
+    connection: sqlite3.Connection, tenant: str, prefix: str, after: bytes
 ) -> tuple[list[StreamInfo], bytes | None]:
-    """Return up to ``limit`` streams in order of name, from the one after ``after``.
+    """Return a page of streams in order of name, from the one after ``after``.
 
     Returns:
         The streams, and where the next page continues; ``None`` after the last one.
@@ -138,9 +141,9 @@ def list_streams(
     rows = connection.execute(
         "SELECT CAST(name AS BLOB), records, size_bytes, expires_ms FROM streams"
         " WHERE tenant = ? AND name >= ? AND name > CAST(? AS TEXT) AND typeof(name) = 'text'"
-        " AND expires_ms > ? ORDER BY name LIMIT ?",
-        (tenant, prefix, after, now, limit),
-    ).fetchall()
+        " AND expires_ms > ? ORDER BY name",
+        (tenant, prefix, after, now),
+    ).fetchmany(_PAGE)
     found: list[StreamInfo] = []
     for name, records, size, expires in rows:
         if not name.startswith(start):
@@ -149,13 +152,13 @@ def list_streams(
         if stream is not None:
             left = timedelta(milliseconds=expires - now)
             found.append(StreamInfo(stream, (), records, size, left))
-    return found, rows[-1][0] if len(rows) == limit else None
+    return found, rows[-1][0] if len(rows) == _PAGE else None
 
 
 def newest_record(connection: sqlite3.Connection) -> int:
-    """Return the id of the newest record that was ever stored."""
-    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'records'").fetchone()
-    return 0 if row is None else int(row[0])
+    """Return the id of the newest record."""
+    (newest,) = connection.execute("SELECT coalesce(max(id), 0) FROM records").fetchone()
+    return int(newest)
 
 
 def changed_since(connection: sqlite3.Connection, record: int) -> tuple[int, list[StreamId]]:
@@ -164,18 +167,12 @@ def changed_since(connection: sqlite3.Connection, record: int) -> tuple[int, lis
         # NOT INDEXED: find records by id; grouping would walk the whole index of all streams.
         "SELECT max(r.id), CAST(s.tenant AS BLOB), CAST(s.name AS BLOB)"
         " FROM records AS r NOT INDEXED"
-        " LEFT JOIN streams AS s ON s.id = r.stream WHERE r.id > ? GROUP BY r.stream",
+        " CROSS JOIN streams AS s ON s.id = r.stream WHERE r.id > ? GROUP BY r.stream",
         (record,),
     ).fetchall()
     newest = max((row[0] for row in rows), default=record)
-    found = (_stored(tenant, name) for _, tenant, name in rows if name is not None)
+    found = (_stored(tenant, name) for _, tenant, name in rows)
     return newest, [stream for stream in found if stream is not None]
-
-
-def data_version(connection: sqlite3.Connection) -> int:
-    """Return a number that changes whenever another connection commits."""
-    (version,) = connection.execute("PRAGMA data_version").fetchone()
-    return int(version)
 
 
 def _stored(tenant: str | bytes, name: bytes) -> StreamId | None:

@@ -17,7 +17,7 @@ from ._errors import BACKEND
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x73747271  # "strq": marks files of streamq
-LOG_LIMIT_BYTES = 64 * 2**20
+LOG_LIMIT_BYTES = 67_108_864
 """SQLite shortens its log to this size when it begins anew."""
 
 # Ids are never used twice (AUTOINCREMENT): the live tail relies on it, and so do buried streams.
@@ -65,19 +65,28 @@ def connect(path: Path, *, synchronous: str, busy_seconds: float) -> sqlite3.Con
         with transaction(connection, "BEGIN"):  # as of one moment: others may be creating it
             exists = _is_current(connection, path)
         _use_wal(connection, path, busy_seconds)
-        connection.execute(f"PRAGMA synchronous = {synchronous}")
-        connection.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT_BYTES}")
+        _tune(connection, synchronous)
         if not exists:
-            with transaction(connection):
-                if not _is_current(connection, path):  # else another process was first
-                    for statement in _SCHEMA.split(";"):
-                        connection.execute(statement)
-                    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            _create(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _tune(connection: sqlite3.Connection, synchronous: str) -> None:
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT_BYTES}")
+
+
+def _create(connection: sqlite3.Connection, path: Path) -> None:
+    """Create the tables, unless another process is first."""
+    with transaction(connection):
+        if not _is_current(connection, path):
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def connect_alone(path: Path, *, busy_seconds: float) -> sqlite3.Connection:

@@ -12,10 +12,10 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 from streamq.driver import (
     BackendError,
@@ -23,6 +23,7 @@ from streamq.driver import (
     StorageFullError,
     StreamqError,
     closed_error,
+    for_stream,
 )
 
 from ._doorbells import Doorbells
@@ -31,12 +32,13 @@ from ._file import Change, DatabaseFile
 from ._open_files import close, open_files
 
 _log = logging.getLogger("streamq.sqlite")
-_DELIVER_AT_ONCE = 16
 _OPEN_TRIES = 3
 _CHECK_SECONDS = 0.01  # a commit is checked in any case, and each poll of a blocked read
 _MERGE_SECONDS = 1.0
 
 T = TypeVar("T")
+Answer: TypeAlias = tuple[asyncio.Future[Any], Any, StreamqError | None]
+"""A future, with its result or its error."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,13 +46,26 @@ class Job(Generic[T]):
     """Work for a thread's connection, and the future of its result.
 
     Attributes:
-        frees_room: Whether it may use the disk space that is kept in reserve.
+        name: Stream that it is about, for errors.
     """
 
     run: Callable[[sqlite3.Connection], T]
     future: asyncio.Future[T]
-    stream: str = ""
-    frees_room: bool = False
+    name: str | None
+
+
+class RemovalJob(Job[T]):
+    """A job that may use the disk space that is kept in reserve, because it frees some."""
+
+
+class Waiting(Protocol):
+    """A call that waits for its answer."""
+
+    @property
+    def name(self) -> str | None: ...
+
+    @property
+    def future(self) -> asyncio.Future[Any]: ...
 
 
 class ConnectionThread(abc.ABC):
@@ -59,18 +74,17 @@ class ConnectionThread(abc.ABC):
     It opens the file anew if another one is at the path.
 
     Args:
-        path: The database, as it was set.
-        connect: Opens a connection to the real path.
-        loop: The event loop of the queue.
+        path: The database, as an absolute path.
+        connect: Opens a connection to an existing file.
+        loop: Where the calls wait.
 
     Attributes:
-        file: The files of the connection.
-        connection: ``None`` until it is open, and after it was closed.
+        file: The files that the connection has open.
+        connection: The connection, unless it cannot be opened.
         working: Held while the thread may be inside SQLite.
-        doorbells: Of all processes that use the database, once it was opened.
-        lost_records: Whether a database that was open was removed or replaced.
-        opened: Resolved when the connection is open, or the disk is too full for that; fails if it
-            cannot be opened.
+        doorbells: Those of the processes that wait for commits to the file.
+        lost_records: Whether the file that is open is another one than at the beginning.
+        opened: Resolved when the thread has a connection, or has failed to open one.
         ended: Resolved when the thread has ended.
     """
 
@@ -91,8 +105,8 @@ class ConnectionThread(abc.ABC):
         self._connect = connect
         self._loop = loop
         self._spoilt: StreamqError | None = None
+        self._refusal: StreamqError | None = None
         self._checked_at = 0.0
-        self._replies: list[tuple[asyncio.Future[Any], Any, StreamqError | None]] = []
         self.opened: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
         self._thread = threading.Thread(
@@ -101,25 +115,33 @@ class ConnectionThread(abc.ABC):
         self._thread.start()
 
     def _main(self) -> None:
-        error: StreamqError | None = None
+        reason: StreamqError = closed_error(BACKEND)
         try:
-            with sqlite_errors(self.file.given):
-                with self.working, contextlib.suppress(StorageFullError):
-                    self._connected()
+            with self.working, sqlite_errors(self.file.given):
                 try:
-                    self._reply(self.opened, None)
-                    self._deliver()
+                    self._open_if_there_is_room()
+                    self._deliver((self.opened, None, None))
                     self._serve()
                 finally:
-                    with self.working:
-                        self._disconnect()
+                    self._disconnect()
         except StreamqError as exc:
-            error = exc
-        reason = error or closed_error(BACKEND)
-        self._reply(self.opened, error=reason)
-        self._abandon(reason)
-        self._reply(self.ended, None)
-        self._deliver()
+            reason = exc
+        self._refusal = reason  # later calls look at it after they have submitted their job
+        left = [refused(job, reason) for job in self._end()]
+        self._deliver((self.opened, None, reason), *left, (self.ended, None, None))
+
+    def _open_if_there_is_room(self) -> None:
+        with contextlib.suppress(StorageFullError):
+            self._connected()
+
+    @contextlib.contextmanager
+    def _resting(self) -> Iterator[None]:
+        """Wait in the context, outside of SQLite: this process may be forked meanwhile."""
+        self.working.release()
+        try:
+            yield
+        finally:
+            self.working.acquire()
 
     def _connected(self) -> sqlite3.Connection:
         """Return a connection to the file that is at the path now; open it if necessary.
@@ -151,8 +173,6 @@ class ConnectionThread(abc.ABC):
                 connection.close()
                 return None
             self.connection = connection
-        if self.doorbells is not None:
-            self.doorbells.close()
         self.doorbells = Doorbells(self.file.path)
         return connection
 
@@ -176,26 +196,24 @@ class ConnectionThread(abc.ABC):
 
     def _disconnect(self, change: Change | None = None) -> None:
         connection, self.connection = self.connection, None
+        if self.doorbells is not None:
+            self.doorbells.close()
         if connection is not None:
             if change is None:
                 with contextlib.suppress(StreamqError):
                     change = self.file.change()
             close(connection, change)
 
-    def _reply(
-        self, future: asyncio.Future[Any], result: object = None, error: StreamqError | None = None
-    ) -> None:
-        self._replies.append((future, result, error))
-        if len(self._replies) >= _DELIVER_AT_ONCE:
-            self._deliver()
+    def _refuse_if_ended(self, job: Waiting) -> None:
+        """Answer a job that the thread may not have seen any more."""
+        if self._refusal is not None:
+            _resolve([refused(job, self._refusal)])
 
-    def _deliver(self) -> None:
-        replies, self._replies = self._replies, []
-        if replies:
-            with contextlib.suppress(
-                RuntimeError
-            ):  # the loop has been closed, and all its tasks with it
-                self._loop.call_soon_threadsafe(_resolve, replies)
+    def _deliver(self, *answers: Answer) -> None:
+        if answers:
+            # The loop may have been closed, and all its tasks with it.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_resolve, answers)
 
     @abc.abstractmethod
     def nudge(self) -> None:
@@ -210,8 +228,13 @@ class ConnectionThread(abc.ABC):
         """Work until :meth:`stop` is called."""
 
     @abc.abstractmethod
-    def _abandon(self, reason: StreamqError) -> None:
-        """Raise an error to every call that waits, and to every later one."""
+    def _end(self) -> Sequence[Waiting]:
+        """Release what the thread has made; return the calls that still wait."""
+
+
+def refused(call: Waiting, error: StreamqError) -> Answer:
+    """Return an error, which several calls may share, as the answer of one of them."""
+    return call.future, None, for_stream(error, call.name)
 
 
 def _merge_log(connection: sqlite3.Connection) -> bool:
@@ -229,8 +252,8 @@ def _merge_log(connection: sqlite3.Connection) -> bool:
         time.sleep(0.01)  # another thread is merging it, or about to end a read
 
 
-def _resolve(replies: list[tuple[asyncio.Future[Any], Any, StreamqError | None]]) -> None:
-    for future, result, error in replies:
+def _resolve(answers: Iterable[Answer]) -> None:
+    for future, result, error in answers:
         if future.done():
             continue
         if error is None:

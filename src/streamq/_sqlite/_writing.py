@@ -10,7 +10,6 @@ import contextlib
 import logging
 import queue
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -23,7 +22,6 @@ from streamq.driver import (
     StorageFullError,
     StreamId,
     StreamqError,
-    for_stream,
 )
 
 from . import _removal as removal
@@ -32,7 +30,7 @@ from . import _schema as schema
 from ._errors import BACKEND, sqlite_errors
 from ._reserve import Reserve
 from ._schema import transaction
-from ._thread import ConnectionThread, Job
+from ._thread import ConnectionThread, Job, RemovalJob, refused
 
 _log = logging.getLogger("streamq.sqlite")
 _MAX_GROUP = 256  # appends in one transaction
@@ -40,10 +38,6 @@ _MANY_PAGES = 1000  # in SQLite's log before it is merged
 _FEW_PAGES = 256  # so that merging takes less room than is kept in reserve
 _SWEEP_SECONDS = 5.0
 _SWEEP_AGAIN_SECONDS = 0.05
-
-
-class _Nudge:
-    """Tells the thread to compare its file with the path."""
 
 
 class WritingThread(ConnectionThread):
@@ -64,25 +58,24 @@ class WritingThread(ConnectionThread):
         loop: asyncio.AbstractEventLoop,
         on_commit: Callable[[], None],
     ) -> None:
-        self._jobs: queue.SimpleQueue[Job[bool] | _Nudge | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._refusal: StreamqError | None = None
+        self._jobs: queue.SimpleQueue[Sequence[Job[None]]] = queue.SimpleQueue()
+        self._is_stopped = False
+        self._is_nudged = False
         self._on_commit = on_commit
         self._next_sweep = 0.0
         self._has_more_to_sweep = False
         self._epochs: dict[StreamId, int] = {}
         super().__init__(path, connect, loop)
 
-    def submit(self, job: Job[bool]) -> None:
-        """Run a job in a transaction; it returns whether readers have to be woken."""
-        with self._lock:
-            if self._refusal is not None:
-                raise for_stream(self._refusal, job.stream)
-            self._jobs.put(job)
+    def submit(self, job: Job[None]) -> None:
+        """Run a job in a transaction, and wake readers after it."""
+        self._jobs.put([job])
+        self._refuse_if_ended(job)
 
     def stop(self) -> None:
         """Commit the jobs that have been submitted, then end the thread."""
-        self._jobs.put(None)
+        self._is_stopped = True
+        self._jobs.put([])
 
     def append(
         self,
@@ -90,7 +83,7 @@ class WritingThread(ConnectionThread):
         stream: StreamId,
         entries: Sequence[Entry],
         ttl: timedelta,
-    ) -> bool:
+    ) -> None:
         """Append, for a job: unless the database with the earlier records of an epoch is gone.
 
         Raises:
@@ -107,70 +100,72 @@ class WritingThread(ConnectionThread):
                     backend=BACKEND,
                     stream=str(stream),
                 )
-        return requests.append(connection, stream, entries, ttl)
+        requests.append(connection, stream, entries, ttl)
 
     def log_is_long(self) -> bool:
         """Whether a reader, maybe of another program, keeps SQLite from beginning its log anew."""
         return self.file.log_bytes() > schema.LOG_LIMIT_BYTES
 
     def nudge(self) -> None:
-        self._jobs.put(_Nudge())
+        self._is_nudged = True
+        self._jobs.put([])
 
     def _serve(self) -> None:
         self._sweep()
-        while True:
-            jobs, more = self._take()
-            with self.working:
-                if jobs:
-                    self._commit(jobs)
-                    self._deliver()
-                self._sweep()
-            if not more:
-                return
+        while not (self._is_stopped and self._jobs.empty()):
+            jobs = self._take()
+            self._check_if_nudged()
+            if jobs:
+                self._commit(jobs)
+            self._sweep()
 
-    def _take(self) -> tuple[list[Job[bool]], bool]:
-        """Wait for a job; return it with those behind it, and whether to go on afterwards."""
-        jobs: list[Job[bool]] = []
-        try:
-            job = self._jobs.get(timeout=_SWEEP_AGAIN_SECONDS if self._has_more_to_sweep else None)
-            while job is not None:
-                if isinstance(job, _Nudge):
-                    with self.working, contextlib.suppress(StreamqError):
-                        self._check_file()
-                elif not job.future.cancelled():
-                    jobs.append(job)
-                if len(jobs) >= _MAX_GROUP:
-                    return jobs, True
-                job = self._jobs.get_nowait()
-        except queue.Empty:
-            return jobs, True
-        return jobs, False
+    def _take(self) -> list[Job[None]]:
+        """Wait for jobs; return those that wait, as many as one transaction takes."""
+        taken = [*self._wait()]
+        for _ in range(min(self._jobs.qsize(), _MAX_GROUP)):
+            taken += self._jobs.get()
+        return taken
 
-    def _commit(self, jobs: list[Job[bool]]) -> None:
+    def _wait(self) -> Sequence[Job[None]]:
+        with self._resting(), contextlib.suppress(queue.Empty):
+            return self._jobs.get(timeout=_SWEEP_AGAIN_SECONDS if self._has_more_to_sweep else None)
+        return []
+
+    def _check_if_nudged(self) -> None:
+        if self._is_nudged:
+            self._is_nudged = False
+            with contextlib.suppress(StreamqError):  # the next job reports it
+                self._check_file()
+
+    def _commit(self, jobs: Sequence[Job[None]]) -> None:
         """Run jobs in one transaction, and reply to each."""
-        outcomes: list[StreamqError | None]
         try:
-            outcomes, changed = self._transact(jobs)
+            errors = self._transact(jobs)
         except StreamqError as exc:
-            if len(jobs) > 1 and not exc.retryable:
-                # One bad record must not fail the others: each in a transaction of its own.
-                for job in jobs:
-                    self._commit([job])
-                return
-            outcomes = [for_stream(exc, job.stream) for job in jobs]
-        else:
-            if changed:
-                self._on_commit()
-                if self.doorbells is not None:
-                    self.doorbells.ring()
-        for job, error in zip(jobs, outcomes, strict=True):
-            self._reply(job.future, error=error)
+            self._fail(jobs, exc)
+            return
+        self._on_commit()
+        self._ring()
+        self._deliver(*((job.future, None, error) for job, error in zip(jobs, errors, strict=True)))
 
-    def _transact(self, jobs: list[Job[bool]]) -> tuple[list[StreamqError | None], bool]:
+    def _fail(self, jobs: Sequence[Job[None]], error: StreamqError) -> None:
+        """Reply to jobs whose transaction has failed."""
+        if len(jobs) > 1 and not error.retryable:
+            # One bad record must not fail the others: each in a transaction of its own.
+            for job in jobs:
+                self._commit([job])
+        else:
+            self._deliver(*(refused(job, error) for job in jobs))
+
+    def _ring(self) -> None:
+        if self.doorbells is not None:
+            self.doorbells.ring()
+
+    def _transact(self, jobs: Sequence[Job[None]]) -> list[StreamqError | None]:
         try:
             return self._try_to_transact(jobs)
         except StorageFullError:
-            if any(job.frees_room for job in jobs):
+            if any(isinstance(job, RemovalJob) for job in jobs):
                 self._reserve().release()
             # Merged into the database, the log begins anew, in the room that it has already.
             with contextlib.suppress(sqlite3.Error):
@@ -180,19 +175,12 @@ class WritingThread(ConnectionThread):
     def _reserve(self) -> Reserve:
         return Reserve(self.file.path)
 
-    def _try_to_transact(self, jobs: list[Job[bool]]) -> tuple[list[StreamqError | None], bool]:
-        outcomes: list[StreamqError | None] = []
-        changed = False
+    def _try_to_transact(self, jobs: Sequence[Job[None]]) -> list[StreamqError | None]:
         connection = self._connected()
         with sqlite_errors(self.file.given), transaction(connection):
-            for job in jobs:
-                try:
-                    changed |= job.run(connection)
-                    outcomes.append(None)
-                except StreamqError as exc:  # fenced, before it has written anything
-                    outcomes.append(exc)
+            errors = [_outcome(job, connection) for job in jobs]
         self._check_commit()
-        return outcomes, changed
+        return errors
 
     def _check_commit(self) -> None:
         self._checked_at = time.monotonic()
@@ -223,13 +211,15 @@ class WritingThread(ConnectionThread):
         self._has_more_to_sweep = more
         self._next_sweep = now + (_SWEEP_AGAIN_SECONDS if more else _SWEEP_SECONDS)
 
-    def _abandon(self, reason: StreamqError) -> None:
-        with self._lock:
-            self._refusal = reason
-        with contextlib.suppress(queue.Empty):
-            while True:
-                job = self._jobs.get_nowait()
-                if isinstance(job, Job):
-                    self._reply(job.future, error=for_stream(reason, job.stream))
-        if self.doorbells is not None:
-            self.doorbells.close()
+    def _end(self) -> Sequence[Job[None]]:
+        batches = [self._jobs.get() for _ in range(self._jobs.qsize())]
+        return [job for batch in batches for job in batch]
+
+
+def _outcome(job: Job[None], connection: sqlite3.Connection) -> StreamqError | None:
+    """Run a job; return its error: it is fenced, and has written nothing."""
+    try:
+        job.run(connection)
+    except StreamqError as exc:
+        return exc
+    return None

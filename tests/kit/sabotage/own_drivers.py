@@ -19,7 +19,7 @@ from tests.drivers.test_memory import MemoryHarness
 from tests.drivers.test_sqlite_conformance import SqliteHarness
 
 from streamq import memory
-from streamq._sqlite import _live_tail as live_tail
+from streamq._sqlite import _listening as listening
 from streamq._sqlite import _queue as sqlite_queue
 from streamq._sqlite import _reading as sqlite_reading
 from streamq._sqlite import _requests as requests
@@ -174,14 +174,18 @@ def _sqlite_serves_expired_pages(patch: pytest.MonkeyPatch) -> None:
     select = requests.select
 
     def page(
-        connection: sqlite3.Connection, stream: StreamId, after: Any, most: int, room: int
+        connection: sqlite3.Connection,
+        stream: StreamId,
+        after: Any,
+        max_records: int,
+        max_bytes: int,
     ) -> list[Stored]:
         with pytest.MonkeyPatch.context() as unaware:
             unaware.setattr(requests, "now_ms", lambda: 0)
-            rest = select(connection, stream, after, most + 1, 2**40)
-        if len(rest) > most:
-            return rest[:most]
-        return select(connection, stream, after, most, room)
+            rest = select(connection, stream, after, max_records + 1, 2**40)
+        if len(rest) > max_records:
+            return rest[:max_records]
+        return select(connection, stream, after, max_records, max_bytes)
 
     patch.setattr(requests, "select", page)
 
@@ -191,8 +195,8 @@ def _sqlite_stops_at_a_page(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         requests,
         "select",
-        lambda connection, stream, after, most, room: select(
-            connection, stream, after, min(most, _PAGE), room
+        lambda connection, stream, after, max_records, max_bytes: select(
+            connection, stream, after, min(max_records, _PAGE), max_bytes
         ),
     )
 
@@ -221,24 +225,23 @@ def _sqlite_wakes_before_it_stores(patch: pytest.MonkeyPatch) -> None:
         finally:
             self.doorbells, self._on_commit = bells, ring
 
-    patch.setattr(live_tail, "_POLL_SECONDS", 1_000.0)  # it is there for lost wake-ups
+    patch.setattr(listening, "_POLL_SECONDS", 1_000.0)  # it is there for lost wake-ups
     patch.setattr(sqlite_writing.WritingThread, "_commit", early)
 
 
 def _sqlite_listens_after_it_has_looked(patch: pytest.MonkeyPatch) -> None:
-    select = sqlite_reading.ReadingThread._select
+    begin = sqlite_reading.ReadingThread._begin_read
 
-    def slowly(self: Any, connection: sqlite3.Connection, read: Any) -> list[Stored]:
-        found = select(self, connection, read)
-        if not found and read.waits:
+    def slowly(self: Any, connection: sqlite3.Connection, read: Any) -> Any:
+        answers = begin(self, connection, read)
+        if not answers:
             time.sleep(_SLOWLY_SECONDS)
             # What was stored meanwhile is taken for known.
-            self._live_tail.version = requests.data_version(connection)
             self._live_tail.newest = requests.newest_record(connection)
-        return found
+        return answers
 
-    patch.setattr(live_tail, "_POLL_SECONDS", 1_000.0)
-    patch.setattr(sqlite_reading.ReadingThread, "_select", slowly)
+    patch.setattr(listening, "_POLL_SECONDS", 1_000.0)
+    patch.setattr(sqlite_reading.ReadingThread, "_begin_read", slowly)
 
 
 SABOTAGED: dict[str, tuple[type, Sabotage, str]] = {
