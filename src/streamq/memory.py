@@ -284,17 +284,17 @@ class _MemoryQueue(ChunkQueue):
         self._waiting: WeakSet[_Waiter] = WeakSet()
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[_Store]:
+    def _locked(self, stream: StreamId | None = None) -> Iterator[_Store]:
         store = self._open_store
         if store is None:
-            raise closed_error(_NAME)
+            raise closed_error(_NAME, stream)
         with store.lock:
             yield store
 
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        with self._locked() as store:
+        with self._locked(stream) as store:
             store.append(stream, entries, ttl or self._options.ttl, self._max_bytes)
             _stores.begin(self._name, stream)
         # Let other tasks of this loop run: a producer must not starve its readers.
@@ -315,7 +315,7 @@ class _MemoryQueue(ChunkQueue):
         deadline = loop.time() + wait
         while True:
             waiter = _Waiter(loop)
-            with self._locked() as store:
+            with self._locked(stream) as store:
                 found = store.select(stream, key, max_records, max_bytes)
                 left = deadline - loop.time()
                 if found or left <= 0:
@@ -327,14 +327,14 @@ class _MemoryQueue(ChunkQueue):
                     await waiter.woken.wait()
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
-        with self._locked() as store:
+        with self._locked(stream) as store:
             info = store.describe(stream, last)
         if info is None:
             _raise_not_found(stream)
         return info
 
     async def delete(self, stream: StreamId) -> None:
-        with self._locked() as store:
+        with self._locked(stream) as store:
             store.remove(stream)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:

@@ -167,8 +167,8 @@ DRIVERS = (
                     *(
                         f"streamq._sqlite._listening:Listener.{bell}"
                         for bell in (
-                            *("hear_commits", "rest", "_patience", "_renew_bell", "_silence"),
-                            "_drop_bell",
+                            *("announce_commit", "hear_commits", "rest", "_patience"),
+                            *("_renew_bell", "_silence", "_drop_bell"),
                         )
                     ),
                     "streamq._sqlite._writing:WritingThread._ring",
@@ -180,7 +180,6 @@ DRIVERS = (
             **dict.fromkeys(
                 (
                     "streamq._sqlite._writing:WritingThread._sweep",
-                    "streamq._sqlite._writing:WritingThread._wait",
                     "streamq._sqlite._writing:WritingThread.log_is_long",
                     "streamq._sqlite._removal:_in_one_step",
                     "streamq._sqlite._queue:SqliteQueue._may_go_on",
@@ -198,14 +197,14 @@ DRIVERS = (
                     "streamq._sqlite._thread:_merge_log",
                     "streamq._sqlite._reading:ReadingThread._open",
                     "streamq._sqlite._reading:ReadingThread.nudge",
-                    "streamq._sqlite._reading:ReadingThread._check_if_nudged",
+                    "streamq._sqlite._reading:ReadingThread._wait",
                     "streamq._sqlite._writing:WritingThread.append",
                     "streamq._sqlite._writing:WritingThread._check_commit",
                     "streamq._sqlite._writing:WritingThread.nudge",
-                    "streamq._sqlite._writing:WritingThread._check_if_nudged",
+                    "streamq._sqlite._writing:WritingThread._wait",
                 ),
-                "files that are removed or replaced under an open queue, which no other backend "
-                "has; tested by test_sqlite_removed_files.py",
+                "files that are removed or replaced under an open queue, and forks, which no other "
+                "backend has; tested by test_sqlite_removed_files.py and tests/core/test_home.py",
             ),
             **dict.fromkeys(
                 (
@@ -221,6 +220,8 @@ DRIVERS = (
                     "streamq._sqlite._schema:_use_wal",
                     "streamq._sqlite._schema:_is_current",
                     "streamq._sqlite._schema:_create",
+                    "streamq._sqlite._schema:_exists",
+                    "streamq._sqlite._schema:_connection",
                 ),
                 "files of other applications, and those that another process creates at the same "
                 "moment; tested by test_sqlite_opening.py and test_sqlite_processes.py",

@@ -24,15 +24,12 @@ class Listener:
     It listens to commits from the moment at which a read begins to wait until none has waited for a
     while, so that writers wake nobody without need.
 
-    Attributes:
-        hears_commits: Whether commits of this queue are to be announced by :meth:`wake`.
     """
 
     def __init__(self) -> None:
-        self.hears_commits = False
+        self._hears_commits = False
         self._lock = threading.Lock()
         self._wake_in, self._wake_out = socket.socketpair()
-        self._wake_in.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_out, selectors.EVENT_READ)
         self._bell: Doorbell | None = None
@@ -42,7 +39,12 @@ class Listener:
         """Let :meth:`wait` return; from any thread, also after :meth:`close`."""
         # Closed meanwhile, the descriptor might be another one.
         with self._lock, contextlib.suppress(OSError):  # full: the thread is about to wake anyway
-            self._wake_in.send(b"\0")
+            self._wake_in.send(b"\0", socket.MSG_DONTWAIT)
+
+    def announce_commit(self) -> None:
+        """Wake the thread after a commit of this queue, if it listens; from any thread."""
+        if self._hears_commits:
+            self.wake()
 
     def wait(self, *, for_records: bool) -> None:
         """Wait until there is something to do, or to look for.
@@ -59,14 +61,14 @@ class Listener:
 
     def hear_commits(self, doorbells: Doorbells | None) -> None:
         """Have every commit to the database announced from now on."""
-        self.hears_commits = True
+        self._hears_commits = True
         self._deaf_at = time.monotonic() + _KEEP_BELL_SECONDS
         self._renew_bell(doorbells)
 
     def rest(self) -> None:
         """Listen to commits no longer if no read has waited for a while."""
         if time.monotonic() >= self._deaf_at:
-            self.hears_commits = False
+            self._hears_commits = False
             self._drop_bell()
 
     def close(self) -> None:
@@ -81,7 +83,7 @@ class Listener:
         """Return for how many seconds the thread may sleep; ``None`` means without end."""
         if for_records:
             return _POLL_SECONDS_WITHOUT_BELL if self._bell is None else _POLL_SECONDS
-        return _KEEP_BELL_SECONDS if self.hears_commits else None
+        return _KEEP_BELL_SECONDS if self._hears_commits else None
 
     def _renew_bell(self, doorbells: Doorbells | None) -> None:
         """Install a bell unless there is one that :meth:`Doorbells.ring` reaches."""

@@ -58,15 +58,12 @@ class LiveTail:
         """Keep a read that has found nothing."""
         self.waiting.setdefault(read.stream, set()).add(read)
 
-    def discard(self, read: PendingRead) -> bool:
-        """Remove a read; return whether it was still waiting."""
+    def discard(self, read: PendingRead) -> None:
+        """Remove a read, if it is still waiting."""
         reads = self.waiting.get(read.stream, set())
-        if read not in reads:
-            return False
-        reads.remove(read)
+        reads.discard(read)
         if not reads:
-            del self.waiting[read.stream]
-        return True
+            self.waiting.pop(read.stream, None)
 
     def take_all(self) -> list[PendingRead]:
         """Remove and return all reads."""

@@ -141,20 +141,22 @@ class SqliteQueue(ChunkQueue):
 
     async def delete(self, stream: StreamId) -> None:
         buried: int | None = None
+        is_left = False
 
         def bury(connection: sqlite3.Connection) -> None:
             nonlocal buried
-            buried = removal.erase_step(connection, removal.bury(connection, stream))
+            buried = removal.bury(connection, stream)
+            step(connection)
 
         def step(connection: sqlite3.Connection) -> None:
-            nonlocal buried
-            buried = removal.erase_step(connection, buried)
+            nonlocal is_left
+            is_left = removal.erase_step(connection, buried)
 
         await self._write(RemovalJob, str(stream), bury)
         # The stream is gone. Its bytes follow in steps, so that writers do not wait for all of
         # them; if that takes long or is cancelled, those who write to the file go on.
         give_up = self._loop.time() + _ERASE_SECONDS
-        while buried is not None and self._may_go_on(give_up):
+        while is_left and self._may_go_on(give_up):
             await self._write(RemovalJob, str(stream), step)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
@@ -179,6 +181,7 @@ class SqliteQueue(ChunkQueue):
         return gone
 
     async def aclose(self) -> None:
+        self._writer.refuse()
         # One after the other: SQLite merges its log into the file when the last connection
         # closes. Of two that close at the same moment, neither is the last one to SQLite.
         self._reader.ended.add_done_callback(lambda _: self._writer.stop())

@@ -74,13 +74,11 @@ class ReadingThread(ConnectionThread):
 
     def on_commit(self) -> None:
         """Look for new records: this queue has stored some. Called by the writing thread."""
-        if self._listener.hears_commits:
-            self._listener.wake()
+        self._listener.announce_commit()
 
     def _serve(self) -> None:
         while True:
             self._wait()
-            self._check_if_nudged()
             while self._jobs:
                 job = self._jobs.popleft()
                 if job is None:
@@ -91,8 +89,6 @@ class ReadingThread(ConnectionThread):
     def _wait(self) -> None:
         with self._resting():
             self._listener.wait(for_records=bool(self._live_tail.waiting))
-
-    def _check_if_nudged(self) -> None:
         if self._is_nudged:
             self._is_nudged = False
             with contextlib.suppress(StreamqError):  # the next read reports it
@@ -121,7 +117,8 @@ class ReadingThread(ConnectionThread):
     def _run(self, job: Job[Any] | PendingRead | _Recall) -> list[Answer]:
         """Run a job; return its answer, unless it is a read that has to wait."""
         if isinstance(job, _Recall):
-            return [(job.read.future, [], None)] if self._live_tail.discard(job.read) else []
+            self._live_tail.discard(job.read)
+            return [(job.read.future, [], None)]  # unless it has one already
         try:
             with self._reading() as connection:
                 if isinstance(job, Job):

@@ -56,15 +56,15 @@ def sweep(connection: sqlite3.Connection) -> int:
     return _erase(connection, [key for (key,) in buried])
 
 
-def erase_step(connection: sqlite3.Connection, key: int | None) -> int | None:
+def erase_step(connection: sqlite3.Connection, key: int | None) -> bool:
     """Take one step of removing one buried stream, within a write transaction.
 
     Returns:
-        Its key, as long as something may be left of it.
+        Whether something may be left of it.
     """
     _erase(connection, [key])
-    row = connection.execute("SELECT stream FROM buried WHERE stream = ?", (key,)).fetchone()
-    return None if row is None else int(row[0])
+    left = connection.execute("SELECT 1 FROM buried WHERE stream = ?", (key,)).fetchone()
+    return left is not None
 
 
 def _bury(connection: sqlite3.Connection, key: int) -> None:

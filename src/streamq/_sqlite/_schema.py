@@ -62,8 +62,7 @@ def connect(path: Path, *, synchronous: str, busy_seconds: float) -> sqlite3.Con
     """
     connection = _connection(path, busy_seconds)
     try:
-        with transaction(connection, "BEGIN"):  # as of one moment: others may be creating it
-            exists = _is_current(connection, path)
+        exists = _exists(connection, path)
         _use_wal(connection, path, busy_seconds)
         _tune(connection, synchronous)
         if not exists:
@@ -72,6 +71,12 @@ def connect(path: Path, *, synchronous: str, busy_seconds: float) -> sqlite3.Con
         connection.close()
         raise
     return connection
+
+
+def _exists(connection: sqlite3.Connection, path: Path) -> bool:
+    """Look as of one moment: others may be creating it."""
+    with transaction(connection, "BEGIN"):
+        return _is_current(connection, path)
 
 
 def _tune(connection: sqlite3.Connection, synchronous: str) -> None:

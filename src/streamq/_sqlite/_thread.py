@@ -32,7 +32,7 @@ from ._file import Change, DatabaseFile
 from ._open_files import close, open_files
 
 _log = logging.getLogger("streamq.sqlite")
-_OPEN_TRIES = 3
+_OPEN_TRIES = 5
 _CHECK_SECONDS = 0.01  # a commit is checked in any case, and each poll of a blocked read
 _MERGE_SECONDS = 1.0
 

@@ -22,6 +22,7 @@ from streamq.driver import (
     StorageFullError,
     StreamId,
     StreamqError,
+    closed_error,
 )
 
 from . import _removal as removal
@@ -69,8 +70,13 @@ class WritingThread(ConnectionThread):
 
     def submit(self, job: Job[None]) -> None:
         """Run a job in a transaction, and wake readers after it."""
-        self._jobs.put([job])
+        if self._refusal is None:
+            self._jobs.put([job])
         self._refuse_if_ended(job)
+
+    def refuse(self) -> None:
+        """Take no more jobs; those that have been submitted are committed."""
+        self._refusal = closed_error(BACKEND)
 
     def stop(self) -> None:
         """Commit the jobs that have been submitted, then end the thread."""
@@ -111,13 +117,10 @@ class WritingThread(ConnectionThread):
         self._jobs.put([])
 
     def _serve(self) -> None:
-        self._sweep()
         while not (self._is_stopped and self._jobs.empty()):
             jobs = self._take()
-            self._check_if_nudged()
             if jobs:
                 self._commit(jobs)
-            self._sweep()
 
     def _take(self) -> list[Job[None]]:
         """Wait for jobs; return those that wait, as many as one transaction takes."""
@@ -127,31 +130,32 @@ class WritingThread(ConnectionThread):
         return taken
 
     def _wait(self) -> Sequence[Job[None]]:
+        """Remove some of what has expired; then wait for jobs, or until there is more to remove."""
+        self._sweep()
+        jobs: Sequence[Job[None]] = []
         with self._resting(), contextlib.suppress(queue.Empty):
-            return self._jobs.get(timeout=_SWEEP_AGAIN_SECONDS if self._has_more_to_sweep else None)
-        return []
-
-    def _check_if_nudged(self) -> None:
+            jobs = self._jobs.get(timeout=_SWEEP_AGAIN_SECONDS if self._has_more_to_sweep else None)
         if self._is_nudged:
             self._is_nudged = False
             with contextlib.suppress(StreamqError):  # the next job reports it
                 self._check_file()
+        return jobs
 
     def _commit(self, jobs: Sequence[Job[None]]) -> None:
         """Run jobs in one transaction, and reply to each."""
         try:
-            errors = self._transact(jobs)
+            self._transact(jobs)
         except StreamqError as exc:
             self._fail(jobs, exc)
             return
         self._on_commit()
         self._ring()
-        self._deliver(*((job.future, None, error) for job, error in zip(jobs, errors, strict=True)))
+        self._deliver(*((job.future, None, None) for job in jobs))
 
     def _fail(self, jobs: Sequence[Job[None]], error: StreamqError) -> None:
         """Reply to jobs whose transaction has failed."""
         if len(jobs) > 1 and not error.retryable:
-            # One bad record must not fail the others: each in a transaction of its own.
+            # One that is fenced, or bad, must not fail the others: each in its own transaction.
             for job in jobs:
                 self._commit([job])
         else:
@@ -161,26 +165,23 @@ class WritingThread(ConnectionThread):
         if self.doorbells is not None:
             self.doorbells.ring()
 
-    def _transact(self, jobs: Sequence[Job[None]]) -> list[StreamqError | None]:
+    def _transact(self, jobs: Sequence[Job[None]]) -> None:
         try:
-            return self._try_to_transact(jobs)
+            self._try_to_transact(jobs)
         except StorageFullError:
             if any(isinstance(job, RemovalJob) for job in jobs):
-                self._reserve().release()
+                Reserve(self.file.path).release()
             # Merged into the database, the log begins anew, in the room that it has already.
             with contextlib.suppress(sqlite3.Error):
                 self._connected().execute("PRAGMA wal_checkpoint(PASSIVE)")
-            return self._try_to_transact(jobs)
+            self._try_to_transact(jobs)
+        self._check_commit()
 
-    def _reserve(self) -> Reserve:
-        return Reserve(self.file.path)
-
-    def _try_to_transact(self, jobs: Sequence[Job[None]]) -> list[StreamqError | None]:
+    def _try_to_transact(self, jobs: Sequence[Job[None]]) -> None:
         connection = self._connected()
         with sqlite_errors(self.file.given), transaction(connection):
-            errors = [_outcome(job, connection) for job in jobs]
-        self._check_commit()
-        return errors
+            for job in jobs:
+                job.run(connection)
 
     def _check_commit(self) -> None:
         self._checked_at = time.monotonic()
@@ -198,7 +199,7 @@ class WritingThread(ConnectionThread):
         try:
             with sqlite_errors(self.file.given):
                 connection = self._connected()
-                pages = _FEW_PAGES if self._reserve().keep() else _MANY_PAGES
+                pages = _FEW_PAGES if Reserve(self.file.path).keep() else _MANY_PAGES
                 connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
                 more = removal.has_expired(connection)
                 if more and not self.log_is_long():
@@ -214,12 +215,3 @@ class WritingThread(ConnectionThread):
     def _end(self) -> Sequence[Job[None]]:
         batches = [self._jobs.get() for _ in range(self._jobs.qsize())]
         return [job for batch in batches for job in batch]
-
-
-def _outcome(job: Job[None], connection: sqlite3.Connection) -> StreamqError | None:
-    """Run a job; return its error: it is fenced, and has written nothing."""
-    try:
-        job.run(connection)
-    except StreamqError as exc:
-        return exc
-    return None

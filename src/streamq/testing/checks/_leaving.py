@@ -195,6 +195,31 @@ class LeavingChecks(StreamChecks):
         await self._expect_nothing_besides(held)
 
     @promises(
+        "ChunkQueue.abandon",
+        "Release what needs no event loop, because the queue's own has ended without ``aclose``.",
+        cause="threads wait for work of a loop that is gone: abandon() has to end them",
+    )
+    async def test_threads_end_when_a_queue_is_closed_whose_loop_has_ended(
+        self, backend: BackendHarness
+    ) -> None:
+        """A program that closes too late, after its asyncio.run, must not be kept alive."""
+        await self._settled(backend)
+        before = set(threading.enumerate())
+
+        async def use() -> ChunkQueue:
+            used = await backend.driver.open(QueueOptions(ttl=LONG_TTL), backend.settings())
+            await used.append(new_stream(), entries(b"a"))
+            return used
+
+        used = await asyncio.to_thread(asyncio.run, use())
+        await used.aclose()
+
+        async def have_ended() -> bool:
+            return set(threading.enumerate()) <= before
+
+        await self.eventually(have_ended, "the threads of a queue whose loop has ended have ended")
+
+    @promises(
         "ChunkQueue",
         ":class:`~streamq.ClosedError` after :meth:`aclose`",
         cause="each method has to look whether the queue is closed, also those that few use",

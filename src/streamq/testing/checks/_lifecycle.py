@@ -155,6 +155,44 @@ class LifecycleChecks(StreamChecks):
             _ = [info async for info in queue.streams(stream.tenant)]
 
     @promises(
+        "ChunkQueue.aclose",
+        "Every later call raises ``ClosedError``.",
+    )
+    @promises(
+        "ChunkQueue",
+        "Each error has the driver's name as ``backend`` and, if the call has one, the stream as "
+        "``stream``.",
+    )
+    async def test_calls_that_are_made_while_it_closes_are_refused(
+        self, queue: ChunkQueue, stream: StreamId
+    ) -> None:
+        """A task that goes on during a shutdown must neither hang nor store anything."""
+        await queue.append(stream, entries(b"a"))
+        closing = self.begin(queue.aclose())
+        await asyncio.sleep(0)
+        calls: list[Awaitable[object]] = [
+            queue.append(stream, entries(b"b", first=1)),
+            self.read(queue, stream),
+            self.read(queue, stream, max_wait=0),
+            queue.describe(stream),
+            queue.delete(stream),
+        ]
+        async with within(self.patience, "calls of a queue that is being closed"):
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            await closing
+        same(
+            [
+                (type(each), getattr(each, "backend", ""), getattr(each, "stream", ""))
+                for each in results
+            ],
+            [(ClosedError, queue.backend, str(stream))] * len(calls),
+            "how append, read, describe and delete ended while the queue was being closed, and "
+            "backend and stream of their errors",
+            cause="the queue looks closed only when aclose() has ended, and calls are lost with "
+            "the connection: close() of Guard comes before the first await",
+        )
+
+    @promises(
         "ChunkQueue",
         "Closing one queue leaves the others alone.",
         cause="a client, pool or thread that queues share is closed with the first of them",
