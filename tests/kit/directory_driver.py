@@ -1,7 +1,8 @@
 """A third-party driver, written from the documentation alone: streams in a directory of files.
 
 A stream is ``streams/<digest>/``: a file for each record, and ``head``. Replacing ``head`` commits
-an append, removing it commits a delete, so readers need no lock. All work is in the event loop.
+an append, moving the directory commits a delete, so readers need no lock. All work is in the event
+loop.
 """
 
 import asyncio
@@ -9,12 +10,12 @@ import errno
 import fcntl
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar, NamedTuple
 
 from pydantic import Field
@@ -53,9 +54,9 @@ def _put(path: Path, data: bytes) -> None:
 
 
 def _remove(folder: Path) -> bool:
-    with suppress(FileNotFoundError):
-        (folder / "head").unlink(missing_ok=True)
-        shutil.rmtree(folder)
+    # In a directory without a head, which a sweep removes if this process is killed.
+    with TemporaryDirectory(None, None, folder.parent) as gone, suppress(FileNotFoundError):
+        folder.rename(Path(gone) / "stream")
         return True
     return False
 

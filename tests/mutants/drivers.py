@@ -167,14 +167,14 @@ DRIVERS = (
                     *(
                         f"streamq._sqlite._listening:Listener.{bell}"
                         for bell in (
-                            *("announce_commit", "hear_commits", "rest", "_patience"),
-                            *("_renew_bell", "_silence", "_drop_bell"),
+                            *("hear_commits", "rest", "_patience", "_renew_bell", "_silence"),
+                            "_drop_bell",
                         )
                     ),
                     "streamq._sqlite._writing:WritingThread._ring",
                     "streamq._sqlite._queue:SqliteQueue._ring",
                 ),
-                "wakes other processes sooner than the poll that is the promise; tested by "
+                "wakes readers sooner than the poll that is the promise; tested by "
                 "test_sqlite_doorbells.py, which kills processes and removes files",
             ),
             **dict.fromkeys(

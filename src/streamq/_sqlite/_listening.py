@@ -1,4 +1,4 @@
-"""Wakes the reading thread: for its jobs, and for commits of this process and of others.
+"""Wakes the reading thread: for its jobs, and for commits.
 
 Design: docs/design/sqlite.md.
 """
@@ -27,7 +27,6 @@ class Listener:
     """
 
     def __init__(self) -> None:
-        self._hears_commits = False
         self._lock = threading.Lock()
         self._wake_in, self._wake_out = socket.socketpair()
         self._selector = selectors.DefaultSelector()
@@ -41,17 +40,12 @@ class Listener:
         with self._lock, contextlib.suppress(OSError):  # full: the thread is about to wake anyway
             self._wake_in.send(b"\0", socket.MSG_DONTWAIT)
 
-    def announce_commit(self) -> None:
-        """Wake the thread after a commit of this queue, if it listens; from any thread."""
-        if self._hears_commits:
-            self.wake()
-
     def wait(self, *, for_records: bool) -> None:
         """Wait until there is something to do, or to look for.
 
         Args:
-            for_records: Whether reads are waiting: then it also returns after a commit of another
-                process, and now and then in case a wake-up was lost.
+            for_records: Whether reads are waiting: then it also returns after a commit, and now and
+                then in case a wake-up was lost.
         """
         for key, _ in self._selector.select(self._patience(for_records)):
             if key.fileobj is self._wake_out:
@@ -60,15 +54,13 @@ class Listener:
                 self._silence()
 
     def hear_commits(self, doorbells: Doorbells | None) -> None:
-        """Have every commit to the database announced from now on."""
-        self._hears_commits = True
+        """Have every commit to the database announced from now on, of whichever process."""
         self._deaf_at = time.monotonic() + _KEEP_BELL_SECONDS
         self._renew_bell(doorbells)
 
     def rest(self) -> None:
         """Listen to commits no longer if no read has waited for a while."""
         if time.monotonic() >= self._deaf_at:
-            self._hears_commits = False
             self._drop_bell()
 
     def close(self) -> None:
@@ -83,7 +75,7 @@ class Listener:
         """Return for how many seconds the thread may sleep; ``None`` means without end."""
         if for_records:
             return _POLL_SECONDS_WITHOUT_BELL if self._bell is None else _POLL_SECONDS
-        return _KEEP_BELL_SECONDS if self._hears_commits else None
+        return None if self._bell is None else _KEEP_BELL_SECONDS
 
     def _renew_bell(self, doorbells: Doorbells | None) -> None:
         """Install a bell unless there is one that :meth:`Doorbells.ring` reaches."""

@@ -71,7 +71,7 @@ class SqliteQueue(ChunkQueue):
         connect = partial(_connect, settings)
         connect_alone = partial(schema.connect_alone, busy_seconds=settings.busy_seconds)
         self._reader = ReadingThread(path, connect, connect_alone, self._loop)
-        self._writer = WritingThread(path, connect, self._loop, self._reader.on_commit)
+        self._writer = WritingThread(path, connect, self._loop)
         self._stop_threads = weakref.finalize(self, _stop, self._reader, self._writer, os.getpid())
         self._stop_threads.atexit = False
 

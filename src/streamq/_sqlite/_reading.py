@@ -54,14 +54,12 @@ class ReadingThread(ConnectionThread):
 
     def submit(self, job: Job[Any] | PendingRead) -> None:
         """Run a job; or answer a read, at once or when there are records."""
-        self._jobs.append(job)
-        self._listener.wake()
+        self._put(job)
         self._refuse_if_ended(job)
 
     def recall(self, read: PendingRead) -> None:
         """Answer a blocked read with no records."""
-        self._jobs.append(_Recall(read))
-        self._listener.wake()
+        self._put(_Recall(read))
 
     def nudge(self) -> None:
         self._is_nudged = True
@@ -69,12 +67,11 @@ class ReadingThread(ConnectionThread):
 
     def stop(self) -> None:
         """End the thread; all blocked reads get ``ClosedError``."""
-        self._jobs.append(None)
-        self._listener.wake()
+        self._put(None)
 
-    def on_commit(self) -> None:
-        """Look for new records: this queue has stored some. Called by the writing thread."""
-        self._listener.announce_commit()
+    def _put(self, message: Job[Any] | PendingRead | _Recall | None) -> None:
+        self._jobs.append(message)
+        self._listener.wake()
 
     def _serve(self) -> None:
         while True:

@@ -44,10 +44,7 @@ _SWEEP_AGAIN_SECONDS = 0.05
 class WritingThread(ConnectionThread):
     """Commits jobs. All jobs that wait when a commit ends go into the next one together.
 
-    For the other arguments see :class:`ConnectionThread`.
-
-    Args:
-        on_commit: Called in the thread after a commit that has added records.
+    For the arguments see :class:`ConnectionThread`.
     """
 
     role = "writer"
@@ -57,12 +54,10 @@ class WritingThread(ConnectionThread):
         path: Path,
         connect: Callable[[Path], sqlite3.Connection],
         loop: asyncio.AbstractEventLoop,
-        on_commit: Callable[[], None],
     ) -> None:
         self._jobs: queue.SimpleQueue[Sequence[Job[None]]] = queue.SimpleQueue()
         self._is_stopped = False
         self._is_nudged = False
-        self._on_commit = on_commit
         self._next_sweep = 0.0
         self._has_more_to_sweep = False
         self._epochs: dict[StreamId, int] = {}
@@ -148,7 +143,6 @@ class WritingThread(ConnectionThread):
         except StreamqError as exc:
             self._fail(jobs, exc)
             return
-        self._on_commit()
         self._ring()
         self._deliver(*((job.future, None, None) for job in jobs))
 

@@ -214,16 +214,11 @@ def _sqlite_wakes_before_it_stores(patch: pytest.MonkeyPatch) -> None:
     commit = sqlite_writing.WritingThread._commit
 
     def early(self: Any, jobs: Any) -> None:
-        ring = self._on_commit
-        ring()
-        if self.doorbells is not None:
-            self.doorbells.ring()
+        self._ring()
         time.sleep(_SLOWLY_SECONDS / 4)
-        bells, self.doorbells, self._on_commit = self.doorbells, None, lambda: None
-        try:
+        with pytest.MonkeyPatch.context() as mute:
+            mute.setattr(self, "_ring", lambda: None)
             commit(self, jobs)
-        finally:
-            self.doorbells, self._on_commit = bells, ring
 
     patch.setattr(listening, "_POLL_SECONDS", 1_000.0)  # it is there for lost wake-ups
     patch.setattr(sqlite_writing.WritingThread, "_commit", early)

@@ -272,6 +272,28 @@ class RaceChecks(Checks):
 
         await self.at_every_await(run)
 
+    @promises(
+        "ChunkQueue.sweep",
+        "A stream that has not expired is not touched, even if it is appended to meanwhile.",
+    )
+    @requires("replay")
+    async def test_sweep_within_an_append_touches_nothing(
+        self, queue: ChunkQueue, other: ChunkQueue
+    ) -> None:
+        """A stream that is only half begun looks like one of which a sweep has left the rest."""
+        if type(other).sweep is ChunkQueue.sweep:
+            pytest.skip("the backend removes expired streams by itself")
+
+        async def run(race: Race) -> None:
+            stream = new_stream()
+            append = queue.append(stream, entries(b"0", b"1"))
+            (await race.run(append, other.sweep)).value()
+            found = await self.stored(other, stream)
+            what = f"the records of a stream whose first append {race} a sweep"
+            same_records(found, [b"0", b"1"], what, cause="the sweep takes no lock")
+
+        await self.at_every_await(run)
+
     @promises("ChunkQueue.read", "Return stored records after a position, oldest first")
     @requires("replay", "ordered")
     async def test_read_within_which_a_stream_begins_again_mixes_nothing_up(
