@@ -165,7 +165,7 @@ DRIVERS = (
                 (
                     "streamq._sqlite._doorbells",
                     *(
-                        f"streamq._sqlite._listening:Listener.{bell}"
+                        f"streamq._sqlite._listening:CommitListener.{bell}"
                         for bell in (
                             *("hear_commits", "rest", "_patience", "_renew_bell", "_silence"),
                             "_drop_bell",

@@ -6,6 +6,7 @@ Design: docs/design/sqlite.md.
 from __future__ import annotations
 
 import contextlib
+import math
 import selectors
 import socket
 import threading
@@ -18,7 +19,7 @@ _POLL_SECONDS_WITHOUT_BELL = 0.05
 _KEEP_BELL_SECONDS = 2.0
 
 
-class Listener:
+class CommitListener:
     """What one thread waits at.
 
     It listens to commits from the moment at which a read begins to wait until none has waited for a
@@ -32,7 +33,7 @@ class Listener:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_out, selectors.EVENT_READ)
         self._bell: Doorbell | None = None
-        self._deaf_at = 0.0
+        self._deaf_at = -math.inf
 
     def wake(self) -> None:
         """Let :meth:`wait` return; from any thread, also after :meth:`close`."""

@@ -39,7 +39,7 @@ class LiveTail:
     """
 
     waiting: dict[StreamId, set[PendingRead]] = field(default_factory=dict)
-    newest: int = 0
+    newest: int = field(init=False)
 
     def begin(self, connection: sqlite3.Connection) -> None:
         """Note which records exist, before a read looks that may have to wait.
@@ -51,8 +51,8 @@ class LiveTail:
 
     def changed_streams(self, connection: sqlite3.Connection) -> list[StreamId]:
         """Return the streams that may have records which their blocked reads have not seen."""
-        self.newest, streams = requests.changed_since(connection, self.newest)
-        return streams
+        since, self.newest = self.newest, requests.newest_record(connection)
+        return requests.changed_since(connection, since)
 
     def add(self, read: PendingRead) -> None:
         """Keep a read that has found nothing."""

@@ -122,7 +122,7 @@ class SqliteQueue(ChunkQueue):
             max_records=max_records,
             max_bytes=max_bytes,
         )
-        if max_wait <= 0:
+        if not max_wait:
             return await self._query(str(stream), select)
         read = PendingRead(stream, select, self._loop.create_future())
         self._reader.submit(read)

@@ -9,6 +9,7 @@ import asyncio
 import collections
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from streamq.driver import StorageFullError, StreamqError
 
 from ._errors import sqlite_errors
-from ._listening import Listener
+from ._listening import CommitListener
 from ._live_tail import LiveTail, PendingRead
 from ._thread import Answer, ConnectionThread, Job, refused
 
@@ -46,10 +47,10 @@ class ReadingThread(ConnectionThread):
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._jobs: collections.deque[Job[Any] | PendingRead | _Recall | None] = collections.deque()
-        self._listener = Listener()
+        self._listener = CommitListener()
         self._live_tail = LiveTail()
         self._connect_alone = connect_alone
-        self._is_nudged = False
+        self._nudge = threading.Event()
         super().__init__(path, connect, loop)
 
     def submit(self, job: Job[Any] | PendingRead) -> None:
@@ -62,7 +63,7 @@ class ReadingThread(ConnectionThread):
         self._put(_Recall(read))
 
     def nudge(self) -> None:
-        self._is_nudged = True
+        self._nudge.set()
         self._listener.wake()
 
     def stop(self) -> None:
@@ -86,8 +87,8 @@ class ReadingThread(ConnectionThread):
     def _wait(self) -> None:
         with self._resting():
             self._listener.wait(for_records=bool(self._live_tail.waiting))
-        if self._is_nudged:
-            self._is_nudged = False
+        if self._nudge.is_set():
+            self._nudge.clear()
             with contextlib.suppress(StreamqError):  # the next read reports it
                 self._check_file()
 

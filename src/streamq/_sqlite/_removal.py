@@ -35,12 +35,7 @@ def bury(connection: sqlite3.Connection, stream: StreamId) -> int | None:
 
 def has_expired(connection: sqlite3.Connection) -> bool:
     """Whether :func:`sweep` would remove anything."""
-    (work,) = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM buried)"
-        " OR EXISTS (SELECT 1 FROM streams WHERE expires_ms <= ?)",
-        (now_ms(),),
-    ).fetchone()
-    return bool(work)
+    return bool(_buried(connection, 1) or _expired(connection, 1))
 
 
 def sweep(connection: sqlite3.Connection) -> int:
@@ -49,11 +44,9 @@ def sweep(connection: sqlite3.Connection) -> int:
     Returns:
         How many streams are completely gone now.
     """
-    expired = connection.execute("SELECT id FROM streams WHERE expires_ms <= ?", (now_ms(),))
-    for (key,) in expired.fetchmany(_STREAMS):
+    for (key,) in _expired(connection, _STREAMS):
         _bury(connection, key)
-    buried = connection.execute("SELECT stream FROM buried").fetchmany(_STREAMS)
-    return _erase(connection, [key for (key,) in buried])
+    return _erase(connection, [key for (key,) in _buried(connection, _STREAMS)])
 
 
 def erase_step(connection: sqlite3.Connection, key: int | None) -> bool:
@@ -67,8 +60,17 @@ def erase_step(connection: sqlite3.Connection, key: int | None) -> bool:
     return left is not None
 
 
+def _expired(connection: sqlite3.Connection, most: int) -> list[tuple[int]]:
+    sql = "SELECT id FROM streams WHERE expires_ms <= ?"
+    return connection.execute(sql, (now_ms(),)).fetchmany(most)
+
+
+def _buried(connection: sqlite3.Connection, most: int) -> list[tuple[int]]:
+    return connection.execute("SELECT stream FROM buried").fetchmany(most)
+
+
 def _bury(connection: sqlite3.Connection, key: int) -> None:
-    connection.execute("INSERT INTO buried (stream) VALUES (?)", (key,))
+    connection.execute("INSERT INTO buried SELECT id FROM streams WHERE id = ?", (key,))
     connection.execute("DELETE FROM streams WHERE id = ?", (key,))
 
 

@@ -30,6 +30,8 @@ from ._schema import now_ms, transaction
 
 _PAGE = 500  # streams
 
+_FIND = "SELECT id FROM streams WHERE tenant = ? AND name = ? AND expires_ms > ?"
+
 Key: TypeAlias = tuple[int, int]
 """Epoch and index of a record."""
 
@@ -46,7 +48,7 @@ def append(
         return
     now = now_ms()
     row = connection.execute(
-        "SELECT id, epoch, idx FROM streams WHERE tenant = ? AND name = ? AND expires_ms > ?",
+        f"SELECT id, epoch, idx FROM streams WHERE id = ({_FIND})",
         (stream.tenant, stream.name, now),
     ).fetchone()
     newest: Key = BEFORE_ALL if row is None else row[1:]
@@ -54,11 +56,16 @@ def append(
     if fresh:
         newest = (fresh[-1].epoch, fresh[-1].index)
     key = _begin(connection, stream) if row is None else row[0]
-    expires_ms = now + int(ttl.total_seconds() * 1000)
     connection.execute(
         "UPDATE streams SET epoch = ?, idx = ?, records = records + ?,"
         " size_bytes = size_bytes + ?, expires_ms = ? WHERE id = ?",
-        (*newest, len(fresh), sum(len(e.data) for e in fresh), expires_ms, key),
+        (
+            *newest,
+            len(fresh),
+            sum(len(entry.data) for entry in fresh),
+            now + int(ttl.total_seconds() * 1000),
+            key,
+        ),
     )
     connection.executemany(
         "INSERT INTO records (stream, epoch, idx, data) VALUES (?, ?, ?, ?)",
@@ -84,8 +91,7 @@ def select(
     # Closing ends the read transaction, during which SQLite cannot reuse its log.
     with contextlib.closing(
         connection.execute(
-            "SELECT epoch, idx, data FROM records WHERE stream ="
-            " (SELECT id FROM streams WHERE tenant = ? AND name = ? AND expires_ms > ?)"
+            f"SELECT epoch, idx, data FROM records WHERE stream = ({_FIND})"
             " AND (epoch, idx) > (?, ?) ORDER BY epoch, idx",
             (stream.tenant, stream.name, now_ms(), *after),
         )
@@ -103,8 +109,7 @@ def describe(connection: sqlite3.Connection, stream: StreamId, last: int) -> Str
     now = now_ms()
     with transaction(connection, "BEGIN"):
         row = connection.execute(
-            "SELECT id, records, size_bytes, expires_ms FROM streams"
-            " WHERE tenant = ? AND name = ? AND expires_ms > ?",
+            f"SELECT id, records, size_bytes, expires_ms FROM streams WHERE id = ({_FIND})",
             (stream.tenant, stream.name, now),
         ).fetchone()
         if row is None:
@@ -156,23 +161,24 @@ def list_streams(
 
 
 def newest_record(connection: sqlite3.Connection) -> int:
-    """Return the id of the newest record."""
-    (newest,) = connection.execute("SELECT coalesce(max(id), 0) FROM records").fetchone()
+    """Return the id of the newest record that was ever stored."""
+    (newest,) = connection.execute(
+        "SELECT total(seq) FROM sqlite_sequence WHERE name = 'records'"
+    ).fetchone()
     return int(newest)
 
 
-def changed_since(connection: sqlite3.Connection, record: int) -> tuple[int, list[StreamId]]:
-    """Return the newest record's id, and the streams with records after the given one."""
+def changed_since(connection: sqlite3.Connection, record: int) -> list[StreamId]:
+    """Return the streams with records after the given one."""
     rows = connection.execute(
-        # NOT INDEXED: find records by id; grouping would walk the whole index of all streams.
-        "SELECT max(r.id), CAST(s.tenant AS BLOB), CAST(s.name AS BLOB)"
+        # NOT INDEXED: find records by id, instead of walking the whole index of all streams.
+        "SELECT DISTINCT CAST(s.tenant AS BLOB), CAST(s.name AS BLOB)"
         " FROM records AS r NOT INDEXED"
-        " CROSS JOIN streams AS s ON s.id = r.stream WHERE r.id > ? GROUP BY r.stream",
+        " CROSS JOIN streams AS s ON s.id = r.stream WHERE r.id > ?",
         (record,),
-    ).fetchall()
-    newest = max((row[0] for row in rows), default=record)
-    found = (_stored(tenant, name) for _, tenant, name in rows)
-    return newest, [stream for stream in found if stream is not None]
+    )
+    found = [_stored(tenant, name) for tenant, name in rows]
+    return [stream for stream in found if stream is not None]
 
 
 def _stored(tenant: str | bytes, name: bytes) -> StreamId | None:

@@ -5,6 +5,7 @@ Design: docs/design/sqlite.md.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -60,16 +61,15 @@ def connect(path: Path, *, synchronous: str, busy_seconds: float) -> sqlite3.Con
             a file system without shared memory.
         sqlite3.Error: SQLite cannot open it for another reason.
     """
-    connection = _connection(path, busy_seconds)
-    try:
+    with contextlib.ExitStack() as on_failure:
+        connection = _connection(path, busy_seconds)
+        on_failure.callback(connection.close)
         exists = _exists(connection, path)
         _use_wal(connection, path, busy_seconds)
         _tune(connection, synchronous)
         if not exists:
             _create(connection, path)
-    except BaseException:
-        connection.close()
-        raise
+        on_failure.pop_all()
     return connection
 
 

@@ -9,6 +9,7 @@ import abc
 import asyncio
 import contextlib
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -106,7 +107,7 @@ class ConnectionThread(abc.ABC):
         self._loop = loop
         self._spoilt: StreamqError | None = None
         self._refusal: StreamqError | None = None
-        self._checked_at = 0.0
+        self._checked_at = -math.inf
         self.opened: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
         self._thread = threading.Thread(

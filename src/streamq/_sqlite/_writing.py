@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import queue
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -57,9 +59,9 @@ class WritingThread(ConnectionThread):
     ) -> None:
         self._jobs: queue.SimpleQueue[Sequence[Job[None]]] = queue.SimpleQueue()
         self._is_stopped = False
-        self._is_nudged = False
-        self._next_sweep = 0.0
-        self._has_more_to_sweep = False
+        self._nudge = threading.Event()
+        self._next_sweep = -math.inf
+        self._rest_seconds: float | None = None  # until there is more to remove
         self._epochs: dict[StreamId, int] = {}
         super().__init__(path, connect, loop)
 
@@ -108,7 +110,7 @@ class WritingThread(ConnectionThread):
         return self.file.log_bytes() > schema.LOG_LIMIT_BYTES
 
     def nudge(self) -> None:
-        self._is_nudged = True
+        self._nudge.set()
         self._jobs.put([])
 
     def _serve(self) -> None:
@@ -129,9 +131,9 @@ class WritingThread(ConnectionThread):
         self._sweep()
         jobs: Sequence[Job[None]] = []
         with self._resting(), contextlib.suppress(queue.Empty):
-            jobs = self._jobs.get(timeout=_SWEEP_AGAIN_SECONDS if self._has_more_to_sweep else None)
-        if self._is_nudged:
-            self._is_nudged = False
+            jobs = self._jobs.get(timeout=self._rest_seconds)
+        if self._nudge.is_set():
+            self._nudge.clear()
             with contextlib.suppress(StreamqError):  # the next job reports it
                 self._check_file()
         return jobs
@@ -203,7 +205,7 @@ class WritingThread(ConnectionThread):
             # No call waits for this; the next append has the same problem and reports it.
             _log.warning("removing expired streams failed: %s", exc)
             more = False
-        self._has_more_to_sweep = more
+        self._rest_seconds = _SWEEP_AGAIN_SECONDS if more else None
         self._next_sweep = now + (_SWEEP_AGAIN_SECONDS if more else _SWEEP_SECONDS)
 
     def _end(self) -> Sequence[Job[None]]:
