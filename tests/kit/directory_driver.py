@@ -1,8 +1,8 @@
 """A third-party driver, written from the documentation alone: streams in a directory of files.
 
-A stream is ``streams/<digest>/``: a file for each record, and ``head``. Replacing ``head`` commits
-an append, moving the directory commits a delete, so readers need no lock. All work is in the event
-loop.
+A stream is ``streams/<digest>/``: ``head``, and ``<life>/`` with a file for each record. Replacing
+``head`` commits an append, moving the directory commits a delete, so readers need no lock. All work
+is in the event loop.
 """
 
 import asyncio
@@ -102,16 +102,18 @@ class DirectoryQueue(sd.ChunkQueue):
             return
         async with self._guard(stream), self._locked():
             head = _head(folder := self._folder(stream))
-            if not head:
+            newest, life = sd.BEFORE_ALL, time.time_ns()
+            if head:
+                newest, life = (head.epoch, head.last), head.life
+            else:
                 _remove(folder)
-                folder.mkdir()
+                (folder / str(life)).mkdir(parents=True)
             await asyncio.sleep(0)  # Readers in this process run.
-            newest = (head.epoch, head.last) if head else sd.BEFORE_ALL
             for entry in sd.new_entries(entries, newest, backend=self.backend, stream=stream):
                 newest = (entry.epoch, entry.index)
-                _put(folder / FILE_NAME(*newest), entry.data)
+                _put(folder / str(life) / FILE_NAME(*newest), entry.data)
             expires = time.time() + (ttl or self._options.ttl).total_seconds()
-            head = _Head(stream.full_name, head.life if head else time.time_ns(), *newest, expires)
+            head = _Head(stream.full_name, life, *newest, expires)
             _put(folder / "head", json.dumps(head).encode())
 
     def _look(
@@ -121,15 +123,15 @@ class DirectoryQueue(sd.ChunkQueue):
         while (head := _head(folder)) and (newest := FILE_NAME(head.epoch, head.last)) > after:
             records, size = list[sd.Stored](), 0
             with suppress(FileNotFoundError):  # Trimmed or deleted in between.
-                files = sorted(f for f in folder.iterdir() if after < f.name <= newest)
+                stored = (folder / str(head.life)).iterdir()
+                files = sorted(f for f in stored if after < f.name <= newest)
                 for file in files[chosen]:
                     size += len(data := file.read_bytes())
                     if records and size > room:
                         break
                     epoch, index = map(int, file.name.split("-"))
                     records.append(sd.Stored(sd.encode_position((epoch, index)), data))
-                if (again := _head(folder)) and again.life == head.life:
-                    return head, records
+                return head, records
         return head, []
 
     async def read(
@@ -146,8 +148,7 @@ class DirectoryQueue(sd.ChunkQueue):
 
     async def describe(self, stream: sd.StreamId, *, last: int = 0) -> sd.StreamInfo:
         async with self._guard(stream):
-            newest = slice(None, -last - 1, -1)
-            head, records = self._look(stream, "", newest, float("inf"))
+            head, records = self._look(stream, "", slice(None, -last - 1, -1), float("inf"))
             if head is None:
                 raise sd.not_found_error(self.backend, stream)
         expires_in = timedelta(seconds=head.expires - time.time())

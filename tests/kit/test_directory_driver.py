@@ -64,7 +64,7 @@ class DirectoryHarness(BackendHarness):
         return self.path / "streams" / hashlib.sha256(stream.full_name.encode()).hexdigest()
 
     def _records(self, stream: StreamId) -> list[Path]:
-        return sorted(file for file in self.folder(stream).glob("*") if file.name != "head")
+        return sorted(self.folder(stream).glob("*/*"))
 
     async def peek(self, stream: StreamId) -> list[bytes]:
         return [record.read_bytes() for record in self._records(stream)]
