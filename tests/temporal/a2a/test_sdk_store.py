@@ -239,3 +239,23 @@ async def test_a_backend_that_cannot_keep_tasks_is_refused(queue: ChunkQueue, la
     for adapter in (QueueTaskStore, QueueTaskEventStream):
         with pytest.raises(CapabilityError, match=f"does not offer {lacking}; STREAMQ_BACKEND="):
             adapter(queue)
+
+
+async def test_an_encrypted_task_is_read_by_the_other_replica(tmp_path: Path) -> None:
+    """With a data converter nothing readable is stored, and everything is read back."""
+    converter = "tests.gateway.converters:ACME"
+    async with two_sides("sqlite", tmp_path, data_converter=converter) as (first, second):
+        task = new_task("a secret")
+        manager = TaskManager(first.store, ANN, task.id, task.context_id, None)
+        await manager.process(task)
+        await manager.process(chunk(task, "another secret", append=False))
+        assert (await _stored(second, task)).task == await manager.get_task()
+        stored = await first.queue.read(
+            StreamId(first.settings.tenant, f"a2a-task/{task.id}"),
+            START,
+            max_records=9,
+            max_bytes=1_000_000,
+            max_wait=0,
+        )
+    assert len(stored) == 3
+    assert not any(b"secret" in each.data for each in stored)
