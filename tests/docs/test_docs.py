@@ -198,6 +198,7 @@ def test_every_example_is_run() -> None:
     """A program that no test runs soon fails for the reader who copies it."""
     elsewhere = (
         "docs/test_a2a_examples.py",
+        "docs/test_a2a_sdk_handler.py",
         "gateway/test_documented_clients.py",
         "temporal/a2a/test_js_client.py",
     )
