@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import re
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -21,6 +22,8 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _LONGEST_URL = 2_048
 _RESOLVE_SECONDS = 5.0
+_RESOLVING = ThreadPoolExecutor(8, thread_name_prefix="streamq-push-names")
+"""Clients choose the names: slow ones delay each other, and nothing else of the process."""
 _PRINTABLE = re.compile(r"[!-~]+")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _METADATA = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "fd00:ec2::254")))
@@ -114,10 +117,10 @@ class Receivers:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_RESOLVE_SECONDS):
-                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                found = await loop.run_in_executor(_RESOLVING, _resolve, host, port)
         except (TimeoutError, UnicodeError) as exc:
             raise OSError(f"the host {host!r} cannot be resolved") from exc
-        addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+        addresses = list(dict.fromkeys(str(each[0]) for each in found))
         for each in addresses:
             if not self._permits(each):
                 raise ReceiverRefusedError(
@@ -143,6 +146,10 @@ class Receivers:
         if any(address in network for network in self._networks):
             return True
         return address.is_global and not address.is_reserved
+
+
+def _resolve(host: str, port: int) -> list[tuple[object, ...]]:
+    return [each[4] for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 def _unwrapped(address: Address) -> Address:

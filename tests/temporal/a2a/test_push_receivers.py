@@ -146,17 +146,16 @@ def _resolving(
     monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[str]]
 ) -> Iterator[list[str]]:
     """Let names of hosts have the addresses of the test, one answer after the other."""
-    loop, asked = asyncio.get_running_loop(), list[str]()
-    original = loop.getaddrinfo
+    asked, original = list[str](), socket.getaddrinfo
 
-    async def found(host: str, port: int, **options: Any) -> Any:
+    def found(host: str, port: int, *given: Any, **options: Any) -> Any:
         if host not in answers:
-            return await original(host, port, **options)
+            return original(host, port, *given, **options)
         asked.append(host)
         chosen = answers[host].pop(0) if len(answers[host]) > 1 else answers[host][0]
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (chosen, port))]
 
-    monkeypatch.setattr(loop, "getaddrinfo", found)
+    monkeypatch.setattr(socket, "getaddrinfo", found)
     yield asked
 
 
