@@ -175,6 +175,19 @@ async def test_the_tenant_of_a_request_is_that_of_its_token(stage: Stage, keyed:
     assert listed.json()["tasks"] == []
 
 
+async def test_a_body_is_read_only_after_the_token(stage: Stage, keyed: Settings) -> None:
+    """Whoever has no token learns nothing of what the server would say to his request."""
+    replica = await stage.replica(settings=keyed)
+    async with httpx.AsyncClient(base_url=replica.url) as http:
+        found = [
+            await http.post("/", content="garbage", headers={"Content-Type": "text/plain"}),
+            await http.post("/message:send", content="{", headers=_VERSION),
+            await http.get("/tasks?A2A-Version=7.0"),
+            await http.get("/nowhere"),
+        ]
+    assert [each.status_code for each in found] == [401, 401, 401, 401]
+
+
 async def test_a_refusal_says_how_to_bring_a_token(stage: Stage, keyed: Settings) -> None:
     """Status and header are those of the gateway (RFC 6750), whatever form the body has."""
     replica = await stage.replica(settings=keyed)

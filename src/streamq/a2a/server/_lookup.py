@@ -10,7 +10,8 @@ from a2a.utils.errors import TaskNotFoundError
 
 from streamq.access import Action
 
-from ._access import Access, Caller
+from ._access import Access
+from ._access_caller import Caller
 from ._access_request import is_trusted
 from ._agent import Agent
 from ._directory import TaskDirectory, TaskPlace

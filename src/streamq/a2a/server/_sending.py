@@ -27,7 +27,7 @@ from a2a.utils.task import apply_history_length, validate_history_length
 from streamq.a2a._push_config import PushConfig
 from streamq.access import Action
 
-from ._access import Caller
+from ._access_caller import Caller
 from ._directory import TaskPlace, digest_of
 from ._fold import TaskEvent, TaskFold
 from ._lookup import Lookup
