@@ -1,8 +1,7 @@
 """A third-party driver, written from the documentation alone: streams in a directory of files.
 
 A stream is ``streams/<digest>/``: ``head``, and ``<life>/`` with a file for each record. Replacing
-``head`` commits an append, moving the directory commits a delete, so readers need no lock. All work
-is in the event loop.
+``head`` commits an append, moving the directory commits a delete, so readers need no lock.
 """
 
 import asyncio
