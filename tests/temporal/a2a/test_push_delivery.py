@@ -182,6 +182,22 @@ async def test_an_event_that_is_refused_for_its_content_holds_nothing_up(stage: 
     assert text_of(events) == "a c "
 
 
+@pytest.mark.full  # ten tries, with growing pauses
+async def test_a_receiver_that_refuses_everything_loses_three_events_at_most(stage: Stage) -> None:
+    """One that is set up badly answers 400 to each: then the others wait until it is mended."""
+
+    def answer(receiver: Receiver, _: Got) -> Response:
+        return Response(status_code=400 if len(receiver.requests) < 3 * 3 + 4 else 200)
+
+    replica = await stage.replica()
+    async with receiving(answer) as receiver, replica.starter() as client:
+        wanted = request("a b c")
+        wanted.configuration.task_push_notification_config.CopyFrom(receiver.config())
+        await sent(client, wanted)
+        events = await receiver.end()
+    assert generations(events) == [3, 4, 5, 6]
+
+
 async def test_a_receiver_that_is_gone_is_left_alone(stage: Stage) -> None:
     """With 410 a receiver says that it wants nothing more."""
     replica = await stage.replica()
