@@ -8,6 +8,7 @@ from typing import Any
 
 from a2a.types.a2a_pb2 import AgentCard, AgentSkill
 from temporalio import activity, workflow
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 
 from streamq import StreamWriter
@@ -127,6 +128,65 @@ class Pair:
                         )
                     )
             await asyncio.gather(*running)
+
+
+@workflow.defn
+class Relay:
+    """Asks again and again, each time in a run of its own, until the answer is ``stop``."""
+
+    @workflow.init
+    def __init__(self, request: TaskInput) -> None:
+        self.task = AgentTask(request)
+
+    @workflow.run
+    async def run(self, request: TaskInput) -> None:
+        turn = request.state or 1
+        async with self.task as task:
+            answer = await task.ask(f"question {turn}")
+            if answer.text != "stop":
+                with task.artifact(f"turn-{turn}"):
+                    await workflow.execute_activity(
+                        write, answer.text, start_to_close_timeout=timedelta(seconds=20)
+                    )
+                await task.continue_as_new(turn + 1)
+
+
+@workflow.defn
+class Quiz:
+    """Asks one question after the other, and does nothing between them."""
+
+    @workflow.init
+    def __init__(self, request: TaskInput) -> None:
+        self.task = AgentTask(request)
+
+    @workflow.run
+    async def run(self, request: TaskInput) -> None:
+        async with self.task as task:
+            for number in range(4):
+                await task.ask(f"question {number}")
+
+
+@workflow.defn
+class Flaky:
+    """Fails in its first run, after its activity has failed; the second run leaves out ``fail``."""
+
+    @workflow.init
+    def __init__(self, request: TaskInput) -> None:
+        self.task = AgentTask(request)
+
+    @workflow.run
+    async def run(self, request: TaskInput) -> None:
+        text = request.text
+        async with self.task as task:
+            task.status(f"run {workflow.info().attempt}")
+            if workflow.info().attempt > 1:
+                text = text.replace("fail ", "")
+            await workflow.execute_activity(
+                write,
+                text,
+                start_to_close_timeout=timedelta(seconds=20),
+                retry_policy=RetryPolicy(maximum_attempts=1),
+            )
 
 
 def card(name: str) -> AgentCard:

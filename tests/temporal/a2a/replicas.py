@@ -29,8 +29,11 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 from tests.temporal.a2a.agents import (
     Extended,
+    Flaky,
     Pair,
     Planner,
+    Quiz,
+    Relay,
     card,
     write,
     write_answer,
@@ -118,7 +121,7 @@ class Stage:
         return Worker(
             self.client,
             task_queue=self.task_queue,
-            workflows=[Planner, Pair, Extended],
+            workflows=[Planner, Pair, Quiz, Relay, Flaky, Extended],
             activities=[write, write_answer, write_values],
             plugins=[StreamqPlugin(self.queue, self.settings), AgentPlugin()],
         )

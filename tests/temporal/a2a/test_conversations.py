@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 
 import pytest
 from a2a.types.a2a_pb2 import GetTaskRequest, TaskState
 from google.protobuf.json_format import MessageToDict
-from tests.temporal.a2a.agents import Pair, Planner, gate, write_values
+from tests.temporal.a2a.agents import Pair, Planner, Quiz, gate, write_values
 from tests.temporal.a2a.replicas import (
     TRANSPORTS,
     Stage,
@@ -142,3 +143,20 @@ async def test_an_activity_sends_every_kind_of_part(stage: Stage) -> None:
     assert MessageToDict(unmarked.data) == {"streamq_a2a": "unknown"}
     assert [each.parts[0].text for each in task.history] == ["go", "looking"]
     assert again == task
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_an_answer_that_leads_to_the_next_question_returns_with_it(
+    stage: Stage, transport: str
+) -> None:
+    """The next question may be in the log before the replica looks: it is the answer as well."""
+    replica = await stage.replica(workflow=Quiz)
+    async with replica.starter(transport) as client:
+        task = await sent(client, request("go"))
+        asked = [task.status.message.parts[0].text]
+        while task.status.state == TaskState.TASK_STATE_INPUT_REQUIRED:
+            async with asyncio.timeout(20):
+                task = await sent(client, request("next", task_id=task.id))
+            asked += [part.text for part in task.status.message.parts]
+    assert asked == [f"question {number}" for number in range(4)]
+    assert task.status.state == TaskState.TASK_STATE_COMPLETED

@@ -69,11 +69,11 @@ async def test_a_stream_continues_after_the_last_event(stage: Stage, binding: st
     """An EventSource that connects again gets the events that it missed, and no snapshot."""
     both = [await stage.replica() for _ in range(2)]
     async with both[0].starter() as starter:
-        task = await sent(starter, request(f"a b wait:{binding} c", at_once=True))
+        task = await sent(starter, request(f"a b wait:ids-{binding} c", at_once=True))
         async with _subscribed(both[0], binding, task.id, _ASKING) as source:
             assert source.response.headers["a2a-extensions"] == URI
             first = await anext(source.aiter_sse())
-        gate(binding).set()
+        gate(f"ids-{binding}").set()
         whole = await _events(both[0], binding, task.id, Last_Event_ID="0")
         rest = await _events(both[1], binding, task.id, Last_Event_ID="3")
     assert "task" in _payload(first)

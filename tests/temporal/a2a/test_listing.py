@@ -8,7 +8,8 @@ import pytest
 from a2a.client.client import Client
 from a2a.types.a2a_pb2 import ListTasksRequest, ListTasksResponse, TaskState
 from a2a.utils.errors import InvalidParamsError
-from tests.temporal.a2a.replicas import TRANSPORTS, Stage, request, sent
+from tests.temporal.a2a.agents import Planner
+from tests.temporal.a2a.replicas import TRANSPORTS, Stage, request, sent, streamed
 
 
 async def _listed(client: Client, count: int, **fields: object) -> ListTasksResponse:
@@ -50,6 +51,39 @@ async def test_tasks_are_listed_page_by_page_and_filtered(stage: Stage, transpor
             await client.list_tasks(ListTasksRequest(page_token="nonsense"))
         with pytest.raises(InvalidParamsError):
             await client.list_tasks(ListTasksRequest(page_size=1_000))
+
+
+async def test_the_number_of_tasks_is_that_which_the_filters_want(stage: Stage) -> None:
+    """A client that pages through a state learns from the first page how far it goes."""
+    replica = await stage.replica()
+    async with replica.starter() as client:
+        for text in ("a", "b", "break", "c"):
+            last = await sent(client, request(text))
+        await _listed(client, 4)
+        completed = TaskState.TASK_STATE_COMPLETED
+        first = await client.list_tasks(ListTasksRequest(status=completed, page_size=2))
+        second = await client.list_tasks(
+            ListTasksRequest(status=completed, page_size=2, page_token=first.next_page_token)
+        )
+        running = await client.list_tasks(ListTasksRequest(status=TaskState.TASK_STATE_WORKING))
+        since = ListTasksRequest(status_timestamp_after=last.status.timestamp)
+        newest = await client.list_tasks(since)
+    assert (first.total_size, second.total_size) == (3, 3)
+    assert (len(first.tasks), len(second.tasks)) == (2, 1)
+    assert (running.total_size, len(running.tasks)) == (0, 0)
+    assert [each.id for each in newest.tasks] == [last.id]
+    assert newest.total_size == 1
+
+
+async def test_replies_without_a_task_are_neither_listed_nor_counted(stage: Stage) -> None:
+    """A message that was the answer is no task, although a workflow gave it."""
+    replica = await stage.replica(workflow=Planner, can_reply=True)
+    async with replica.starter() as client:
+        await streamed(client, request("hello"))
+        task = await sent(client, request("plan"))
+        found = await _listed(client, 1)
+    assert [each.id for each in found.tasks] == [task.id]
+    assert found.total_size == 1
 
 
 async def test_a_tenant_lists_its_own_tasks_only(stage: Stage) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from a2a.types.a2a_pb2 import AgentCard, AgentExtension, AgentInterface, Message
+from temporalio.common import RetryPolicy
 
 from streamq._errors import ConfigurationError
 from streamq.a2a._extension import EVENT_IDS
@@ -48,6 +49,8 @@ class Agent:
         max_attempts: How often the activity is tried; 0 is without limit.
         execution_seconds: How long a task may take in all, also while it waits for its client;
             0 is without limit.
+        retry_policy: How often, and after which pauses, the workflow is started again if it fails;
+            by default it is not. Attempts of the activity are apart from that.
         message_ids_are_unique: Whether two first messages of one caller with one id are the same
             message, also if they name no context. If they name one, they always are.
         wait_seconds: How long a blocking request waits for the task; then it gets the task as it
@@ -77,6 +80,7 @@ class Agent:
     max_attempts: int = 0
     execution_seconds: float = 0.0
     wait_seconds: float = 600.0
+    retry_policy: RetryPolicy | None = None
     message_ids_are_unique: bool = False
     extended_card: AgentCard | None = None
     extensions: Sequence[AgentExtension] = ()

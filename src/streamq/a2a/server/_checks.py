@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from urllib.parse import parse_qs
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _VERSION = b"a2a-version"
-_TYPES = ("application/json", "application/a2a+json")
+_PLAIN, _KIND = "application/json", "application/a2a+json"
+_TYPES = (_PLAIN, _KIND)
 _MESSAGE = "Requests have the content type application/json or application/a2a+json"
 _RPC_CODE = -32005
 _INFO = {
@@ -22,9 +23,12 @@ _INFO = {
 
 
 class RequestChecks:
-    """Refuses a body that is not JSON, and takes ``A2A-Version`` from the query.
+    """Refuses a body that is not JSON, takes ``A2A-Version`` from the query, and names the answer.
 
     An ``EventSource`` cannot set headers, and the SDK reads the version from the header only.
+
+    HTTP+JSON has the media type ``application/a2a+json`` since version 1.0.1 of the specification,
+    where 1.0.0 has ``application/json``. Who sends, or accepts, only the older one gets it back.
 
     Args:
         app: The routes behind it.
@@ -44,16 +48,18 @@ class RequestChecks:
             if _VERSION not in headers and (version := query_value(scope, "a2a-version")):
                 given = (_VERSION, version.encode("latin-1", "replace"))
                 scope = {**scope, "headers": [*scope["headers"], given]}
+            if _speaks_plain_json(headers):
+                send = _as_plain_json(send)
         await self._app(scope, receive, send)
 
     async def _refuse(self, scope: Scope, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
         if path == self._rpc_path:
-            status, kind = 200, b"application/json"
+            status, kind = 200, _PLAIN.encode()
             error = {"code": _RPC_CODE, "message": _MESSAGE, "data": [_INFO]}
             body = {"jsonrpc": "2.0", "id": None, "error": error}
         else:
-            status, kind = 415, b"application/a2a+json"
+            status, kind = 415, _KIND.encode()
             body = {
                 "error": {
                     "code": status,
@@ -68,8 +74,34 @@ class RequestChecks:
         await send({"type": "http.response.body", "body": content})
 
 
+def _speaks_plain_json(headers: dict[bytes, bytes]) -> bool:
+    accepted = headers.get(b"accept", b"").decode("latin-1").lower()
+    if _KIND in accepted:
+        return False
+    return _kind(headers) == _PLAIN or _PLAIN in accepted
+
+
+def _as_plain_json(send: Send) -> Send:
+    async def send_named(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [
+                (name, _PLAIN.encode())
+                if name == b"content-type" and value.startswith(_KIND.encode())
+                else (name, value)
+                for name, value in message["headers"]
+            ]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return send_named
+
+
+def _kind(headers: dict[bytes, bytes]) -> str:
+    return headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+
+
 def _is_json(headers: dict[bytes, bytes]) -> bool:
-    kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+    kind = _kind(headers)
     # Some operations have no body, and clients then send no type.
     is_empty = headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers
     return kind in _TYPES or (not kind and is_empty)

@@ -11,18 +11,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from a2a.types.a2a_pb2 import Message
 from google.protobuf.json_format import MessageToDict, ParseDict
-from temporalio.api.common.v1 import Payload, WorkflowExecution
+from temporalio.api.common.v1 import WorkflowExecution as ExecutionOf
 from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 from temporalio.client import (
     Client,
+    WorkflowExecution,
     WorkflowExecutionStatus,
     WorkflowHandle,
     WorkflowUpdateFailedError,
@@ -46,6 +48,7 @@ from ._scope import Scope
 
 _MEMO, _STARTED_BY = "streamq.a2a", "message"
 _UPDATE_SECONDS = 30.0
+_MOST_AT_ONCE = 8
 _RETRY = RetryPolicy(deadline_seconds=5.0, backend="temporal")
 _ENDED = {
     status.value
@@ -78,6 +81,34 @@ class TaskPlace:
     def stream(self) -> str:
         """Name of the stream that is the task's log."""
         return stream_name(self.task_id, self.run_id, LOG_TOPIC)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which tasks are listed, as far as Temporal knows it.
+
+    Attributes:
+        context_id: Those of this context; empty for all.
+        only_running: Those whose workflow runs.
+        ended_since: Those whose workflow runs, or has ended since then.
+    """
+
+    context_id: str = ""
+    only_running: bool = False
+    ended_since: datetime | None = None
+
+    def query(self, scope: Scope) -> str:
+        """Return the query of Temporal for them, among those of a scope."""
+        prefix = scope.context_prefix(self.context_id) if self.context_id else scope.prefix
+        found = [f"WorkflowId STARTS_WITH '{prefix}'"]
+        if self.only_running:
+            found.append("ExecutionStatus = 'Running'")
+        else:
+            found.append("ExecutionStatus != 'ContinuedAsNew'")
+        if self.ended_since is not None:
+            since = self.ended_since.astimezone(UTC).isoformat(timespec="milliseconds")
+            found.append(f"(ExecutionStatus = 'Running' OR CloseTime >= '{since}')")
+        return " AND ".join(found)
 
 
 class TaskDirectory:
@@ -139,6 +170,7 @@ class TaskDirectory:
                         if agent.execution_seconds
                         else None
                     ),
+                    retry_policy=agent.retry_policy,
                     rpc_timeout=2 * RPC_TIMEOUT,
                 )
         except WorkflowAlreadyStartedError:
@@ -155,11 +187,13 @@ class TaskDirectory:
         """
         if not scope.owns(task_id):
             return None
-        return await _RETRY.run(lambda: self._find(scope, task_id))
+        answer = await _RETRY.run(lambda: self._describe(task_id))
+        return None if answer is None else await self._place(scope, answer)
 
-    async def _find(self, scope: Scope, task_id: str) -> TaskPlace | None:
+    async def _describe(self, task_id: str) -> WorkflowExecutionInfo | None:
+        """Return what Temporal knows of the newest run of a workflow."""
         request = DescribeWorkflowExecutionRequest(
-            namespace=self._client.namespace, execution=WorkflowExecution(workflow_id=task_id)
+            namespace=self._client.namespace, execution=ExecutionOf(workflow_id=task_id)
         )
         try:
             with connecting():
@@ -170,29 +204,26 @@ class TaskDirectory:
             if exc.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
                 return None
             raise rpc_error(exc, "describe a task") from exc
-        info = answer.workflow_execution_info
-        run_id = info.first_run_id or info.execution.run_id
-        return await self._place(scope, task_id, run_id, info.status, info.memo.fields)
+        return answer.workflow_execution_info
 
-    async def _place(
-        self,
-        scope: Scope,
-        task_id: str,
-        run_id: str,
-        status: int,
-        memo: Mapping[str, Payload],
-    ) -> TaskPlace | None:
+    async def _place(self, scope: Scope, info: WorkflowExecutionInfo) -> TaskPlace | None:
+        memo = info.memo.fields
         if _MEMO not in memo:
             return None
-        [found] = await self._converter(task_id).decode([memo[_MEMO]])
+        [found] = await self._converter(info.execution.workflow_id).decode([memo[_MEMO]])
         if not isinstance(found, dict):
             return None
         started_by = str(found.pop(_STARTED_BY, ""))
         if found != scope.memo(str(found.get("context", ""))):
             return None
-        cancelled = status == WorkflowExecutionStatus.CANCELED.value
-        has_ended = status in _ENDED
-        return TaskPlace(task_id, run_id, found["context"], has_ended, cancelled, started_by)
+        return TaskPlace(
+            info.execution.workflow_id,
+            info.first_run_id or info.execution.run_id,
+            found["context"],
+            info.status in _ENDED,
+            info.status == WorkflowExecutionStatus.CANCELED.value,
+            started_by,
+        )
 
     def _converter(self, task_id: str) -> DataConverter:
         """Return the converter of a task's payloads: codecs may have a key for each workflow."""
@@ -200,7 +231,7 @@ class TaskDirectory:
         return self._client.data_converter.with_context(context)
 
     async def page(
-        self, scope: Scope, context_id: str, token: bytes | None, size: int
+        self, scope: Scope, wanted: Wanted, token: bytes | None, size: int
     ) -> tuple[list[TaskPlace], bytes | None]:
         """Return a page of tasks, as Temporal lists them, and the token of the next page.
 
@@ -208,30 +239,38 @@ class TaskDirectory:
             StreamqError: Temporal does not answer, or refuses the token.
         """
         found = self._client.list_workflows(
-            _query(scope, context_id), page_size=size, next_page_token=token
+            wanted.query(scope), page_size=size, next_page_token=token
         )
         try:
             with connecting():
                 await found.fetch_next_page()
         except RPCError as exc:
             raise rpc_error(exc, "list tasks") from exc
-        places = []
-        for each in found.current_page or ():
-            info = each.raw_info
-            place = await self._place(scope, each.id, each.run_id, info.status, info.memo.fields)
-            if place is not None:
-                places.append(place)
-        return places, found.next_page_token
+        runs = {each.id: each for each in reversed(found.current_page or ())}
+        limit = asyncio.Semaphore(_MOST_AT_ONCE)
 
-    async def count(self, scope: Scope, context_id: str) -> int:
-        """Return how many tasks there are.
+        async def newest(run: WorkflowExecution) -> TaskPlace | None:
+            async with limit:
+                answer = await _RETRY.run(lambda: self._describe(run.id))
+            if answer is None:
+                return None
+            # Temporal lists each run. One that was retried or reset is no task any more.
+            is_old = answer.execution.run_id != run.run_id
+            is_over = run.status is not WorkflowExecutionStatus.RUNNING
+            return None if is_old and is_over else await self._place(scope, answer)
+
+        places = await asyncio.gather(*[newest(each) for each in reversed(runs.values())])
+        return [each for each in places if each is not None], found.next_page_token
+
+    async def count(self, scope: Scope, wanted: Wanted) -> int:
+        """Return how many tasks there are; those whose workflow was retried count for each run.
 
         Raises:
             StreamqError: Temporal does not answer.
         """
         try:
             with connecting():
-                found = await self._client.count_workflows(_query(scope, context_id))
+                found = await self._client.count_workflows(wanted.query(scope))
         except RPCError as exc:
             raise rpc_error(exc, "count tasks") from exc
         return found.count
@@ -300,11 +339,6 @@ def digest_of(message: Message) -> str:
     """Return the digest of a message's whole content."""
     content = json.dumps(MessageToDict(message), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _query(scope: Scope, context_id: str) -> str:
-    prefix = scope.context_prefix(context_id) if context_id else scope.prefix
-    return f"WorkflowId STARTS_WITH '{prefix}'"
 
 
 async def _first_event(handle: WorkflowHandle[Any, Any]) -> AsyncIterator[HistoryEvent]:

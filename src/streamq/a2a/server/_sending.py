@@ -47,7 +47,7 @@ class _Accepted:
         place: Where it is.
         fold: The task as far as its log has been read.
         cursor: Where the log goes on.
-        is_settled: Whether the answer to the message is there already: it was sent before.
+        is_settled: Whether the answer to the message is there already.
     """
 
     place: TaskPlace
@@ -204,7 +204,9 @@ async def _continue(
             f"Task {place.task_id} has ended and takes no further message"
         )
     fold, cursor = await (await lookup.logs()).until_told(place, told)
-    return _Accepted(place, fold, cursor)
+    # What the message led to may be in the log already.
+    is_settled = fold.told >= told and (fold.is_interrupted or fold.is_terminal)
+    return _Accepted(place, fold, cursor, is_settled=is_settled)
 
 
 def _answers(fold: TaskFold, event: TaskEvent | None, params: SendMessageRequest) -> bool:

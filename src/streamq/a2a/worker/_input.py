@@ -27,6 +27,8 @@ class TaskInput:
         start_to_close_seconds: How long one attempt of it may take.
         max_attempts: How often it is tried; 0 is without limit.
         extensions: Extensions of A2A, by URI, that the client has activated.
+        state: What the run before handed over, if the workflow was continued as new.
+        pending: Messages of the client that the run before had not taken.
     """
 
     message: Json
@@ -40,6 +42,8 @@ class TaskInput:
     start_to_close_seconds: float = 3_600.0
     max_attempts: int = 0
     extensions: list[str] = field(default_factory=list)
+    state: Any = None
+    pending: list[Json] = field(default_factory=list)
 
     @property
     def text(self) -> str:

@@ -6,11 +6,12 @@ Design: docs/design/a2a.md.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, is_cancelled_exception
@@ -27,7 +28,9 @@ from streamq.a2a._entries import (
     status_json,
 )
 from streamq.a2a._parts import part_of
+from streamq.temporal._failure import is_non_retryable
 from streamq.temporal._names import DEFAULT_TOPIC, check_topic
+from streamq.temporal.workflow._end_stream import workflow_retries
 from streamq.temporal.workflow._stream_topic import stream_topic
 
 from ._collect import CollectRequest, collect
@@ -58,7 +61,9 @@ class AgentTask:
     the workflow was cancelled. :meth:`fail` and :meth:`reject` end it with a text for the client.
     Let activities end before the block does.
 
-    Not for workflows that continue as new, or that have a retry policy.
+    :meth:`continue_as_new` lets the task go on in a new run. If a workflow with a retry policy
+    fails and is started again, its task goes on, too: it is WORKING, and what its activities stream
+    anew replaces the artifacts that were not complete.
 
     Args:
         request: Input of the workflow.
@@ -68,8 +73,10 @@ class AgentTask:
         self._request = request
         self._task_id = workflow.info().workflow_id
         self._outbox: list[Json] = []
-        self._told = self._count = 0
-        self._inbox: list[Json] = []
+        self._count = 0  # of what this run tells, without the first message
+        self._ahead = 0  # how much is stored before that
+        self._stored = 0  # in all
+        self._inbox: list[Json] = list(request.pending)
         self._waits = False
         self._final: tuple[State, str] | None = None
         self._replied = self._is_over = False
@@ -166,13 +173,29 @@ class AgentTask:
             ConfigurationError: The agent was not declared with ``can_reply``, or the task has
                 begun.
         """
-        if not self._request.can_reply or self._count > 1 or self._replied:
+        if not self._request.can_reply or self._ahead > 1 or self._count or self._replied:
             raise ConfigurationError(
                 "a message can be the only answer to the first message, before any status, and "
                 "only of an agent that is declared with can_reply=True"
             )
         self._replied = True
         self._tell(Told(reply=self._message(text)))
+
+    async def continue_as_new(self, state: Any = None) -> NoReturn:
+        """Continue the task in a new run of the workflow, whose history is empty.
+
+        Waits until everything that was told is stored. Messages of the client that were not taken
+        are in the next run. Use it inside of the block, after its activities have ended.
+
+        Args:
+            state: What the next run finds in its input as ``request.state``.
+
+        Raises:
+            ContinueAsNewError: Always; let it leave the workflow.
+        """
+        await self._settled()
+        following = dataclasses.replace(self._request, state=state, pending=list(self._inbox))
+        workflow.continue_as_new(following)
 
     def fail(self, text: str) -> None:
         """End the task as FAILED when the block is left, and tell the client why."""
@@ -190,17 +213,25 @@ class AgentTask:
             start_to_close_timeout=_FOREVER,
             heartbeat_timeout=timedelta(seconds=request.heartbeat_seconds),
         )
-        first = {**request.message, "taskId": self._task_id, "contextId": request.context_id}
-        status = None if request.can_reply else self._status("WORKING", "")
+        self._ahead = self._stored = await self._stored_before()
+        status = None if request.can_reply and self._ahead < 2 else self._status("WORKING", "")
         # Before a message that came early.
-        self._outbox.insert(0, Told(message=first, status=status).to_json())
-        self._count += 1
+        if not self._ahead:
+            first = {**request.message, "taskId": self._task_id, "contextId": request.context_id}
+            self._outbox.insert(0, Told(message=first, status=status).to_json())
+            self._ahead = 1
+        elif status is not None and workflow.info().attempt > 1:
+            self._outbox.insert(0, Told(status=status).to_json())
+            self._ahead += 1
         self._pump = asyncio.create_task(self._send())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
+        if isinstance(exc, workflow.ContinueAsNewError) or (exc and _is_retried(exc)):
+            await self._settled()  # the next run goes on
+            return
         ending = self._ending(exc)
         if ending is None:
             return
@@ -236,16 +267,34 @@ class AgentTask:
             self.status()
         return await self._until_told()
 
+    async def _stored_before(self) -> int:
+        """Return how much earlier runs of this workflow have told; nothing more of them follows."""
+        info = workflow.info()
+        if info.attempt == 1 and info.continued_run_id is None:
+            return 0
+        return await workflow.execute_activity(
+            tell, TellRequest(0, []), start_to_close_timeout=_TELL_TIMEOUT
+        )
+
     async def _until_told(self) -> int:
         wanted = self._count
-        await workflow.wait_condition(lambda: self._told >= wanted or self._has_failed())
+        await workflow.wait_condition(lambda: self._has_stored(wanted) or self._has_failed())
         if self._has_failed():
             assert self._pump is not None
             await self._pump
-        return wanted
+        return self._ahead + wanted
+
+    async def _settled(self) -> None:
+        """Wait until everything is stored, and no message of the client is on its way to it."""
+        while not (self._has_stored(self._count) and workflow.all_handlers_finished()):
+            await self._until_told()
+            await workflow.wait_condition(workflow.all_handlers_finished)
+
+    def _has_stored(self, count: int) -> bool:
+        return self._pump is not None and self._stored >= self._ahead + count
 
     def _has_failed(self) -> bool:
-        return self._pump is not None and self._pump.done() and self._told < self._count
+        return self._pump is not None and self._pump.done() and not self._has_stored(self._count)
 
     def _tell_status(self, state: State, text: str) -> None:
         self._tell(Told(status=self._status(state, text)))
@@ -271,10 +320,21 @@ class AgentTask:
                 continue
             await workflow.execute_activity(
                 tell,
-                TellRequest(self._told, batch, is_last=bool(batch[-1].get("is_last"))),
+                TellRequest(self._stored, batch, is_last=bool(batch[-1].get("is_last"))),
                 start_to_close_timeout=_TELL_TIMEOUT,
             )
-            self._told += len(batch)
+            self._stored += len(batch)
+
+
+def _is_retried(exc: BaseException) -> bool:
+    """Whether the workflow is started again if this exception leaves it, by its retry policy."""
+    if not isinstance(exc, Exception) or not workflow.is_failure_exception(exc):
+        return False
+    if is_cancelled_exception(exc) or is_non_retryable(exc) or not workflow_retries():
+        return False
+    policy = workflow.info().retry_policy
+    kind = exc.type if isinstance(exc, ApplicationError) else type(exc).__name__
+    return policy is None or kind not in (policy.non_retryable_error_types or ())
 
 
 def _described(name: str, description: str, metadata: Mapping[str, Any] | None) -> Json:

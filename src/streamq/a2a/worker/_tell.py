@@ -37,8 +37,13 @@ class TellRequest:
 
 
 @activity.defn(name=TELL_ACTIVITY)
-async def tell(request: TellRequest) -> None:
+async def tell(request: TellRequest) -> int:
     """Store what the workflow of this activity tells its clients. Repeating it is harmless.
+
+    Nothing that an earlier run of the workflow still tells is stored after it.
+
+    Returns:
+        How many entries are stored.
 
     Raises:
         ApplicationError: Its type is the name of the streamq error.
@@ -53,9 +58,11 @@ async def tell(request: TellRequest) -> None:
             if request.is_last:
                 await writer.finish()
             await writer.flush()
+            return writer.position
         finally:
             await to_the_end(writer.aclose())  # the stream stays open for the next call
     except SealedError:
-        return  # an earlier attempt stored the last entry, and was not heard
+        # An earlier attempt stored the last entry, and was not heard.
+        return request.first + len(request.entries)
     except StreamqError as exc:
         raise application_error(exc) from exc
