@@ -65,6 +65,13 @@ def note(pytestconfig: pytest.Config) -> Callable[[str, str], None]:
     return note
 
 
+@pytest.fixture
+def pytester(pytester: pytest.Pytester) -> pytest.Pytester:
+    """Start every run without a plugin that takes a second to import, as this run is."""
+    pytester.plugins.append("no:langsmith_plugin")
+    return pytester
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start without notes, and start processes with the default for SIGHUP, even under nohup.
 

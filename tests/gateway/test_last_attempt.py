@@ -62,6 +62,25 @@ async def test_stored_attempts_that_are_void_are_not_sent(start: Serve) -> None:
     ], "the same ids as for every other client"
 
 
+@pytest.mark.usefixtures("ended")
+async def test_story_without_void_attempts_begins_at_the_last_reset(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """Its pages would otherwise be those of attempts that a later page makes void."""
+    served = await start()
+    story = (await served.get("/story/a?attempts=last")).json()
+    assert [each["value"] for each in story["chunks"]] == ["A", "B"]
+    assert (story["is_complete"], story["starts_over"], story["attempt"]) == (True, False, 3)
+    whole = (await served.get("/story/a")).json()
+    assert (whole["chunks"], whole["after"]) == (story["chunks"], story["after"])
+    assert whole["starts_over"]
+    first = (await served.collect("a"))[0].id
+    again = (await served.get(f"/story/a?attempts=last&after={first}")).json()
+    assert (again["chunks"], again["starts_over"]) == (story["chunks"], True)
+    assert (await served.get("/story/a?as=text&attempts=last")).text == "AB"
+    assert (await served.get("/story/a?as=text&attempts=all")).status_code == 400
+
+
 async def test_resets_that_come_later_are_sent(start: Serve, queue: WatchedQueue) -> None:
     """What the client has got becomes void then, and it has to hear that."""
     served = await start()

@@ -197,7 +197,8 @@ async def test_page_is_bounded_by_what_is_asked_and_by_the_gateway(
     assert len(await sizes("records=3&bytes=1")) == 1
     assert sum(await sizes("bytes=262144")) <= 262_144
     assert (await served.get("/records/s?follow=false&bytes=262145")).status_code == 400
-    assert (await served.get("/records/s?follow=false&records=1001")).status_code == 400
+    for option in ("records=1001", "records=0", "bytes=0"):
+        assert (await served.get(f"/records/s?follow=false&{option}")).status_code == 400
 
 
 async def test_newest_records_are_bounded_in_bytes(

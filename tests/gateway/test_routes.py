@@ -257,3 +257,27 @@ async def test_what_stands_before_the_name_is_written_as_it_is(
         assert (await http.get(f"{mount}{path}")).status_code == 404, path
     for good in ("/t/default/events/a", "/events/a", "/streams", "/t/default/streams"):
         assert (await http.get(f"{mount}{good}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/events/a?form=tail", "did you mean from?"),
+        ("/t/default/events/a?waits=3", "did you mean wait?"),
+        ("/streams/a/events?attempt=last", "did you mean attempts?"),
+        ("/events?stream=a&prefixes=b", "did you mean prefix?"),
+        ("/story/a?form=last&as=text", "did you mean from?"),
+        ("/records/a?folow=false", "did you mean follow?"),
+        ("/records?follow=false", "it has no options"),
+        ("/streams?details=true&limits=3", "did you mean limit?"),
+        ("/streams/a?x=1", "it has no options"),
+    ],
+)
+async def test_an_option_that_a_route_does_not_have_is_refused(
+    path: str, hint: str, start: Serve, queue: WatchedQueue
+) -> None:
+    """A misspelt one would do nothing, and the client read what it did not ask for."""
+    await write(queue, "a", 1)
+    answer = await (await start()).client.get(path)
+    assert (answer.status_code, answer.json()["error"]) == (400, "bad_request")
+    assert hint in answer.json()["message"]

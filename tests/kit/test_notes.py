@@ -10,11 +10,12 @@ def test_notes_of_every_process_are_told_once_at_the_end(
     pytester: pytest.Pytester, pytestconfig: pytest.Config, processes: str
 ) -> None:
     """A run has to show which brokers it has used."""
-    pytester.makeconftest((pytestconfig.rootpath / "conftest.py").read_text())
+    root = pytestconfig.rootpath
+    pytester.makeconftest((root / "conftest.py").read_text())
     pytester.makepyfile(
         test_one="def test_one(note): note('brokers', 'Tansu')",
         test_two="def test_two(note): note('brokers', 'Apache'), note('brokers', 'Tansu')",
     )
     options = ("-n", processes, "--dist", "loadfile", "-p", "no:cacheprovider")
-    found = pytester.runpytest_subprocess(*options)
+    found = pytester.runpytest_subprocess(*options, "-o", f"pythonpath={root}")
     found.stdout.fnmatch_lines(["brokers: Apache, Tansu", "*2 passed*"])

@@ -5,6 +5,9 @@ Design: docs/design/gateway.md.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
+
 from starlette.requests import Request
 
 from streamq._events import StreamId, user_stream
@@ -15,6 +18,21 @@ from ._places import EventPlace, NamedPlace
 
 MOST_WAIT_SECONDS = 300.0
 """Longest wait for a stream to appear."""
+
+
+def check_options(request: Request, known: Collection[str]) -> None:
+    """Check that the query has nothing but options of the route: a misspelt one would do nothing.
+
+    Raises:
+        BadRequestError: It has another one.
+    """
+    unknown = sorted(request.query_params.keys() - set(known))
+    if not unknown:
+        return
+    near = difflib.get_close_matches(unknown[0], known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    options = f"its options are {', '.join(known)}" if known else "it has no options"
+    raise BadRequestError(f"this address has no option {unknown[0][:40]!r}: {hint}{options}")
 
 
 def tenant_of(request: Request, rights: Rights) -> str:
@@ -100,12 +118,12 @@ def wants_last_attempt(value: object) -> bool:
     return value == "last"
 
 
-def number(name: str, text: str, most: float) -> float:
+def number(name: str, text: str, most: float, least: int = 0) -> float:
     """Return a parameter that is a whole number.
 
     Raises:
-        BadRequestError: It is none, or larger than ``most``.
+        BadRequestError: It is none, or not between ``least`` and ``most``.
     """
-    if not (text.isascii() and text.isdigit() and len(text) <= 6 and int(text) <= most):
-        raise BadRequestError(f"{name} is {text[:40]!r}; it can be 0 to {most:g}")
+    if not (text.isascii() and text.isdigit() and len(text) <= 6 and least <= int(text) <= most):
+        raise BadRequestError(f"{name} is {text[:40]!r}; it can be {least} to {most:g}")
     return float(text)

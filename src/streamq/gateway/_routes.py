@@ -7,7 +7,7 @@ Design: docs/design/gateway.md.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import unquote
 
 from starlette.convertors import Convertor, register_url_convertor
@@ -35,9 +35,14 @@ from ._handlers._status import send_status
 from ._handlers._story import send_story
 from ._handlers._ticket import send_ticket
 from ._page import page_routes
+from ._parameters import check_options
 from ._request_rights import rights_of_request
 
 _EVENTS = "/events"
+_PLACE_OPTIONS = ("after", "last_event_id", "from")
+_EVENT_OPTIONS = (*_PLACE_OPTIONS, "wait", "attempts")
+_STORY_OPTIONS = (*_PLACE_OPTIONS, "attempts", "as")
+_RECORD_OPTIONS = ("after", "last", "follow", "wait", "records", "bytes")
 _NAME = "{name:streamq_name}"
 
 _Handler = Callable[[Request, StreamId, Rights], Awaitable[Response]]
@@ -78,20 +83,20 @@ def _stream_routes(prefix: str) -> list[Route]:
     return [
         Route(f"{prefix}/streams", _literal(send_list), methods=["GET"]),
         Route(f"{prefix}/events", _literal(send_many_events), methods=["GET", "POST"]),
-        _route("GET", f"{prefix}/events", send_events),
-        _route("GET", f"{prefix}/story", send_story),
+        _route("GET", f"{prefix}/events", send_events, _EVENT_OPTIONS),
+        _route("GET", f"{prefix}/story", send_story, _STORY_OPTIONS),
         Route(f"{prefix}/records", _literal(send_backend), methods=["GET"]),
-        _route("GET", f"{prefix}/records", send_records),
+        _route("GET", f"{prefix}/records", send_records, _RECORD_OPTIONS),
         _route("POST", f"{prefix}/ticket", send_ticket),
-        _route("POST", f"{prefix}/cancel", cancel_producer),
+        _route("POST", f"{prefix}/cancel", cancel_producer, ("wait",)),
         Route(f"{prefix}/streams/{_NAME}", _one, methods=["GET", "DELETE"]),
     ]
 
 
-def _route(method: str, verb: str, handler: _Handler) -> Route:
+def _route(method: str, verb: str, handler: _Handler, options: Sequence[str] = ()) -> Route:
     async def endpoint(request: Request) -> Response:
         _check_path(request)
-        return await _answer(request, request.path_params["name"], handler)
+        return await _answer(request, request.path_params["name"], handler, options)
 
     return Route(f"{verb}/{_NAME}", endpoint, methods=[method])
 
@@ -120,12 +125,15 @@ async def _one(request: Request) -> Response:
             )
         return await _answer(request, name, delete_stream)
     if names_events:
-        return await _answer(request, name.removesuffix(_EVENTS), send_events)
+        return await _answer(request, name.removesuffix(_EVENTS), send_events, _EVENT_OPTIONS)
     return await _answer(request, name, send_status)
 
 
-async def _answer(request: Request, name: str, handler: _Handler) -> Response:
+async def _answer(
+    request: Request, name: str, handler: _Handler, options: Sequence[str] = ()
+) -> Response:
     asked = await rights_of_request(request, takes_ticket=handler is send_events)
+    check_options(request, options)
     stream, rights = await asked.on(name)
     try:
         return await handler(request, stream, rights)

@@ -17,7 +17,7 @@ from streamq.driver import ChunkQueue, StreamInfo
 from streamq.gateway._authority import refusal, visible_prefix
 from streamq.gateway._error_responses import HEADERS, BadRequestError
 from streamq.gateway._loops import gateway_of
-from streamq.gateway._parameters import number
+from streamq.gateway._parameters import check_options, number
 from streamq.gateway._request_rights import Search, rights_of_request
 from streamq.gateway._stream_details import StreamDetails
 
@@ -26,6 +26,7 @@ from ._viewing import execution_fields, token_fields
 
 _MAX_LISTED = 1_000
 _LISTED = 100
+_OPTIONS = ("prefix", "limit", "details")
 _DETAILS = ("state", "attempt", "offset", "seal", "opened_at", "attempt_opened_at")
 
 
@@ -34,7 +35,9 @@ async def send_list(request: Request) -> Response:
 
     With ``?details=true`` also with the state of each, as far as that is known.
     """
-    return await list_streams(request, await (await rights_of_request(request)).search())
+    asked = await rights_of_request(request)
+    check_options(request, _OPTIONS)
+    return await list_streams(request, await asked.search())
 
 
 async def list_streams(request: Request, search: Search) -> Response:

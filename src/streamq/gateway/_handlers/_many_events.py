@@ -16,11 +16,11 @@ from streamq.access import Action, Rights
 from streamq.gateway._authority import refusal, visible_prefix
 from streamq.gateway._error_responses import HEADERS
 from streamq.gateway._loops import gateway_of
-from streamq.gateway._many._asked import Asked, asked_by_address, asked_by_body
+from streamq.gateway._many._asked import OPTIONS, Asked, asked_by_address, asked_by_body
 from streamq.gateway._many._prefix_streams import PrefixSearch
 from streamq.gateway._many._response import ManyStreams
 from streamq.gateway._opening import CLIENT_GONE, ClientGoneError, unless_gone
-from streamq.gateway._parameters import tenant_of
+from streamq.gateway._parameters import check_options, tenant_of
 from streamq.gateway._request_rights import rights_of_request
 
 
@@ -28,6 +28,7 @@ async def send_many_events(request: Request) -> Response:
     """Answer with server-sent events of all streams that the request asks for."""
     request_rights = await rights_of_request(request, reads=True)
     is_post = request.method == "POST"
+    check_options(request, () if is_post else OPTIONS)
     try:
         asked = await asked_by_body(request) if is_post else asked_by_address(request)
     except ClientDisconnect:

@@ -23,7 +23,7 @@ from streamq.gateway._frames import to_json
 from streamq.gateway._gateway import Gateway
 from streamq.gateway._loops import gateway_of
 from streamq.gateway._opening import CLIENT_GONE, ClientGoneError, unless_gone
-from streamq.gateway._parameters import number, tenant_of, wait_seconds
+from streamq.gateway._parameters import check_options, number, tenant_of, wait_seconds
 from streamq.gateway._record_frames import encode_records
 from streamq.gateway._record_reads import PAGE_BYTES, PAGE_RECORDS
 from streamq.gateway._record_stream import RecordStream
@@ -46,7 +46,9 @@ _MOST_DELAY_SECONDS = 10.0
 async def send_backend(request: Request) -> Response:
     """Answer what the backend promises, and whose streams the request reads."""
     gateway = gateway_of(request)
-    rights = await (await rights_of_request(request)).in_all()
+    asked = await rights_of_request(request)
+    check_options(request, ())
+    rights = await asked.in_all()
     if not any(map(rights.allow_some, Action)):
         raise refusal(rights, "learn which backend this is")
     tenant = tenant_of(request, rights)
@@ -108,16 +110,16 @@ async def _page(
     request: Request, gateway: Gateway, stream: StreamId, after: str, client: Client
 ) -> Response:
     query = request.query_params
-    records = int(number("records", query.get("records", str(PAGE_RECORDS)), _MAX_RECORDS))
-    size = int(number("bytes", query.get("bytes", str(PAGE_BYTES)), _MAX_BYTES))
+    records = int(number("records", query.get("records", str(PAGE_RECORDS)), _MAX_RECORDS, 1))
+    size = int(number("bytes", query.get("bytes", str(PAGE_BYTES)), _MAX_BYTES, 1))
 
     async def read() -> bytes:
         page = await gateway.records.reads.page(
             stream,
             after,
             client,
-            max_records=max(records, 1),
-            max_bytes=max(size, 1),
+            max_records=records,
+            max_bytes=size,
             max_wait=gateway.options.queue_seconds,
         )
         if page is None:

@@ -17,7 +17,7 @@ from streamq.gateway._error_responses import HEADERS
 from streamq.gateway._frames import frame_parts, to_json
 from streamq.gateway._loops import gateway_of
 from streamq.gateway._opening import CLIENT_GONE, ClientGoneError, follow_unless_gone
-from streamq.gateway._parameters import start_place
+from streamq.gateway._parameters import start_place, wants_last_attempt
 from streamq.gateway._throttled import AnyFollower
 from streamq.opening._open import describe
 
@@ -37,10 +37,13 @@ async def send_story(request: Request, asked: StreamId, rights: Rights) -> Respo
     stream = visible_stream(rights, Action.READ, asked)
     gateway = gateway_of(request)
     start = start_place(request)
+    last_attempt = wants_last_attempt(request.query_params.get("attempts", "all"))
     client = gateway.client_of(request.scope, rights)
     async with gateway.questions.ask(client) as queue:
         status = await describe(stream, queue=queue, settings=gateway.brief_settings)
-    follow = gateway.follow(stream, start, client=client)
+    follow = gateway.follow(
+        stream, start, client=client, last_attempt=last_attempt, until=status.offset
+    )
     try:
         follower = await follow_unless_gone(gateway, request.receive, follow)
     except ClientGoneError:
@@ -49,7 +52,7 @@ async def send_story(request: Request, asked: StreamId, rights: Rights) -> Respo
     after, is_complete = str(start), True
     if follower is not None:
         try:
-            await _fill(page, follower, status.offset)
+            await _fill(page, follower, status.offset, last_attempt)
             after, is_complete = str(follower.place), follower.offset >= status.offset
         finally:
             gateway.leave(follower)
@@ -67,13 +70,17 @@ async def send_story(request: Request, asked: StreamId, rights: Rights) -> Respo
     return Response(page.document(head), media_type="application/json", headers=VARIED)
 
 
-async def _fill(page: _Page, follower: AnyFollower, newest: int) -> None:
+async def _fill(page: _Page, follower: AnyFollower, newest: int, last_attempt: bool) -> None:
     """Add the events up to ``newest``, as far as they fit and arrive in time."""
+    is_searched = not last_attempt
     until = time.monotonic() + _PAGE_SECONDS
     while follower.offset < newest and page.size_bytes < _PAGE_BYTES:
-        data = await follower.read(max(until - time.monotonic(), 0.0))
-        if not data:  # the end, or others have their turn: the next page goes on
-            return
+        left = max(until - time.monotonic(), 0.0)
+        data = await follower.read(left)
+        if not data:
+            if is_searched or follower.is_ended or not left:
+                return  # the end, or others have their turn: the next page goes on
+            is_searched = True  # it is known now where the last attempt begins
         page.add(data)
 
 

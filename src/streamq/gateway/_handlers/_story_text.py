@@ -19,6 +19,7 @@ from streamq.gateway._error_responses import BadRequestError
 from streamq.gateway._gateway import Gateway
 from streamq.gateway._loops import gateway_of
 from streamq.gateway._opening import CLIENT_GONE, ClientGoneError, follow_unless_gone
+from streamq.gateway._parameters import wants_last_attempt
 from streamq.gateway._places import EventPlace
 from streamq.gateway._story_text import ChunkText, StoryStatus, StoryText
 from streamq.gateway._throttled import AnyFollower
@@ -52,6 +53,8 @@ async def send_text(request: Request, asked: StreamId, rights: Rights) -> Respon
         raise BadRequestError(
             f"{given[0]} is for pages of JSON; text has the whole of the last attempt"
         )
+    if not wants_last_attempt(request.query_params.get("attempts", "last")):
+        raise BadRequestError("attempts is 'all'; text has the last attempt only: leave it out")
     stream = visible_stream(rights, Action.READ, asked)
     gateway = gateway_of(request)
     client = gateway.client_of(request.scope, rights)

@@ -32,6 +32,9 @@ MOST_BY_POST = 1_000
 
 _MOST_PREFIXES = 16
 _MOST_BODY_BYTES = 1_048_576
+OPTIONS = ("stream", "prefix", "after", "last_event_id", "from", "wait", "attempts")
+"""Options of the address of a ``GET``."""
+
 _FIELDS = ("streams", "prefixes", "from", "wait", "after", "attempts")
 
 
