@@ -134,9 +134,16 @@ class Caller:
             AccessError: It has ended, or was revoked.
         """
         async with aclosing(events):
+            if self.rights.token_id is None and self.rights.expires_at is None:  # nothing ends it
+                async for event in events:
+                    yield event
+                return
             with self._lease() as lease:
-                while (event := await lease.run(_next(events))) is not None:
-                    yield event[0]
+                while True:
+                    found: tuple[T] | None = await lease.run(_next(events))
+                    if found is None:
+                        return
+                    yield found[0]
 
     async def permitted(self, answer: Coroutine[Any, Any, T]) -> T:
         """Return an answer, unless the caller's token ends or is revoked before.
