@@ -36,21 +36,20 @@ _REDIS_SERVERS_THAT_MOVE = dict.fromkeys(
                 *("_drop_all", "_look_out"),
             )
         ),
-        "streamq_redis.requests._connection_group:SharedConnection.was_dropped",
         "streamq_redis.requests._connection_group:SharedConnection.drop",
         "streamq_redis.requests._connection_group:SharedConnection._replace",
         "streamq_redis.requests._connection:Server",
         "streamq_redis.requests._connection:Connection.drop",
         "streamq_redis.requests._connection:Connection.watch",
         "streamq_redis.requests._connection:Connection._report",
-        "streamq_redis.requests._connection:Connection._judge",
-        "streamq_redis.requests._connection:Connection._end_if_judged",
+        "streamq_redis.requests._connection:Connection._judged",
+        "streamq_redis.requests._connection:Connection._answer",
         "streamq_redis.requests._commands:greet",
         "streamq_redis.requests._commands:parse_greeting",
         "streamq_redis.requests._commands:is_replica",
-        "streamq_redis._live_tail:LiveTail._greeting",
+        "streamq_redis.requests._connection_group:ConnectionGroup._lookout_gone",
+        "streamq_redis.requests._connection_group:ConnectionGroup._end_lookout",
         "streamq_redis._live_tail:LiveTail._check_role",
-        "streamq_redis._live_tail:_blamed",
         "streamq_redis._reading:KeyScan",
     ),
     "servers that move or change roles, and what one connection learns for all; tested by "
@@ -61,6 +60,8 @@ _REDIS_INDEX = dict.fromkeys(
         "streamq_redis._writing:Appender._naming",
         "streamq_redis._reading:StreamLister._next_page",
         "streamq_redis._reading:StreamLister._keys_of",
+        "streamq_redis._reading:StreamLister._listed",
+        "streamq_redis._queue:RedisQueue._removal",
         *(
             f"streamq_redis.requests._commands:{name}"
             for name in ("index_name", "remove_indexed", "scan_index")
@@ -86,6 +87,8 @@ class DriverUnderTest:
         keyword: Selects among the suite's checks, as ``pytest -k`` does; for suites that have
             several servers.
         is_full: Whether the suite is left out of the quick tests (``full``), as a whole.
+        has_threads: Whether it runs code in threads. If not, no step is moved that nobody else
+            could see.
         left_out: What is not changed, and why: modules of the driver, or functions and classes
             in one of ``modules``, as ``module:qualified.name``.
     """
@@ -95,6 +98,7 @@ class DriverUnderTest:
     suite: str
     keyword: str = ""
     is_full: bool = False
+    has_threads: bool = True
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def path(self, module: str) -> Path:
@@ -241,6 +245,7 @@ DRIVERS = (
             )
         ),
         suite="plugins/streamq-redis/tests/test_redis_conformance.py::TestRedis",
+        has_threads=False,
         keyword="valkey",  # twice the time for another server would find the same
         left_out={
             "streamq_redis._settings": _SETTINGS,
@@ -261,36 +266,74 @@ DRIVERS = (
             "test_redis_opening.py",
             **dict.fromkeys(
                 (
-                    "streamq_redis._queue:RedisQueue._connect_for_requests",
+                    "streamq_redis._queue:RedisQueue._learn",
                     "streamq_redis.requests._commands:parse_durability",
                     "streamq_redis.requests._commands:persistence",
                 ),
                 "which settings of a server make it durable, tested by test_redis_opening.py and "
                 "test_redis_doctor.py",
             ),
-            "streamq_redis.requests._commands:parse_last_id": "the fence of a stream whose newest "
-            "record was removed, also for users who may not ask for it; tested by "
-            "test_redis_writing.py and test_redis_permissions.py",
-            "streamq_redis._reading:PageSizes": "how many requests a read takes, tested by "
-            "test_redis_reading.py",
             **dict.fromkeys(
                 (
+                    "streamq_redis._writing:Appender._newest_epoch",
+                    "streamq_redis.requests._commands:last_id",
+                    "streamq_redis.requests._commands:parse_last_id",
+                ),
+                "the fence of a stream that was deleted at this moment, or whose newest record was "
+                "removed, also for users who may not ask for it; tested by test_redis_writing.py "
+                "and test_redis_permissions.py",
+            ),
+            **dict.fromkeys(
+                (
+                    "streamq_redis._writing:Appender._will_bare_add_do",
+                    "streamq_redis._writing:Appender._remember",
+                    "streamq_redis._writing:lag_of",
+                    "streamq_redis._reading:StreamLister._promised",
+                ),
+                "how often, and for how many streams, the time to live is set again, and how much "
+                "longer than asked for; tested by test_redis_writing.py",
+            ),
+            "streamq_redis._reading:_visible": "what a server does not let its users see, tested "
+            "by test_redis_permissions.py",
+            "streamq_redis.requests._connection:Connection._end_unless_first": "answers that came "
+            "while the event loop was blocked, tested by test_redis_connections.py",
+            "streamq_redis.requests._connection:Connection._disconnect": "a socket that accepts no "
+            "more bytes, tested by test_redis_connections.py",
+            "streamq_redis._naming:skipped": "which keys of other programs the log names, tested "
+            "by test_redis_naming.py",
+            "streamq_redis._driver:_embedded": "a server for demos",
+            **dict.fromkeys(
+                ("streamq_redis._reading:PageSizes", "streamq_redis._reading:Pages"),
+                "how many requests a read takes, tested by test_redis_reading.py",
+            ),
+            "streamq_redis._writing:rejected": _REPLIES,
+            **dict.fromkeys(
+                (
+                    "streamq_redis._live_tail:LiveTail._schedule",
+                    "streamq_redis._live_tail:LiveTail._send",
+                    "streamq_redis._live_tail:LiveTail._on_replies",
                     "streamq_redis._live_tail:LiveTail._longest_block",
                     "streamq_redis._live_tail:LiveTail._begin_interrupt",
                     "streamq_redis._live_tail:LiveTail._interrupt",
                     "streamq_redis._live_tail:LiveTail._on_unblocked",
                 ),
-                "how often a read that blocks is interrupted, and when its connection counts as "
-                "half open; tested by test_redis_live_tail.py and test_redis_permissions.py",
+                "how long a read blocks, how often it is interrupted, and when its connection "
+                "counts as half open; tested by test_redis_live_tail.py and "
+                "test_redis_permissions.py",
             ),
             "streamq_redis._live_tail:ReplySize": "how large a reply is, tested by "
             "test_redis_live_tail.py",
             "streamq_redis._live_tail:LiveTail._drop_idle": "how long a stream is followed after "
             "its last reader, tested by test_redis_live_tail.py",
-            "streamq_redis.requests._connection:Connection.writable": "how much may wait for a "
-            "network that takes no more, tested by test_redis_connections.py",
-            "streamq_redis._writing:Appender._remember": "how often, and for how many streams, the "
-            "time to live is set again, tested by test_redis_writing.py",
+            **dict.fromkeys(
+                (
+                    "streamq_redis.requests._connection:_Unsent",
+                    "streamq_redis.requests._connection:Connection.writable",
+                    "streamq_redis.requests._connection_group:SharedConnection.writable",
+                ),
+                "how much may wait for a network that takes no more, tested by "
+                "test_redis_connections.py",
+            ),
         },
     ),
 )

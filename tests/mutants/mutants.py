@@ -105,7 +105,7 @@ def _mutants_in(driver: DriverUnderTest, module: str) -> Iterator[Mutant]:
     source = Source(path.read_text(encoding="utf-8"))
     seen: set[Edit] = set()
     occurrences: Counter[tuple[str, ...]] = Counter()
-    for node, place in walk(source, driver.left_out_of(module)):
+    for node, place in walk(source, driver.left_out_of(module), has_threads=driver.has_threads):
         for operator in OPERATORS.values():
             for edit in operator.find(node, place):
                 if edit in seen or edit.text == source.text[edit.start : edit.end]:

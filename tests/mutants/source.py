@@ -92,7 +92,8 @@ class Place:
         source: The module.
         function: Qualified name of the innermost function or class; empty outside of all.
         is_called: Whether it is inside a function, so that not only the import executes it.
-        is_async: Whether the innermost function is a coroutine: until it awaits, nobody else runs.
+        is_alone: Whether nobody else runs until the innermost function awaits: it is a coroutine,
+            or the driver has no threads.
         returns: What the function is annotated to return.
         unit: Span of the innermost simple statement, or of the head of a compound one.
     """
@@ -100,12 +101,14 @@ class Place:
     source: Source
     function: str
     is_called: bool
-    is_async: bool
+    is_alone: bool
     returns: str
     unit: Span
 
 
-def walk(source: Source, left_out: Collection[str] = ()) -> Iterator[tuple[cst.CSTNode, Place]]:
+def walk(
+    source: Source, left_out: Collection[str] = (), *, has_threads: bool = True
+) -> Iterator[tuple[cst.CSTNode, Place]]:
     """Yield every node that may be changed, with its place, outer ones first.
 
     Left out are imports, annotations, decorators, docstrings, lines in the log, the texts of
@@ -113,11 +116,11 @@ def walk(source: Source, left_out: Collection[str] = ()) -> Iterator[tuple[cst.C
     """
     place = Place(source, "", False, False, "", (0, 0))
     for child in source.tree.body:
-        yield from _walk(child, place, frozenset(left_out))
+        yield from _walk(child, place, frozenset(left_out), has_threads)
 
 
 def _walk(
-    node: cst.CSTNode, place: Place, left_out: frozenset[str]
+    node: cst.CSTNode, place: Place, left_out: frozenset[str], has_threads: bool
 ) -> Iterator[tuple[cst.CSTNode, Place]]:
     source = place.source
     if _is_fixed(node, source):
@@ -129,12 +132,12 @@ def _walk(
         place = replace(place, function=name)
         if isinstance(node, cst.FunctionDef):
             returns = "" if node.returns is None else source.of(node.returns.annotation)
-            is_async = node.asynchronous is not None
-            place = replace(place, is_called=True, is_async=is_async, returns=returns)
+            is_alone = node.asynchronous is not None or not has_threads
+            place = replace(place, is_called=True, is_alone=is_alone, returns=returns)
     place = replace(place, unit=_unit(node, source) or place.unit)
     yield node, place
     for child in _children(node):
-        yield from _walk(child, place, left_out)
+        yield from _walk(child, place, left_out, has_threads)
 
 
 def _children(node: cst.CSTNode) -> Sequence[cst.CSTNode]:

@@ -175,6 +175,19 @@ def test_steps_between_which_nobody_runs_are_not_exchanged() -> None:
     assert [name for name in operators if _changed(name, steps)] == []
 
 
+def test_steps_of_a_driver_without_threads_are_not_exchanged() -> None:
+    """In a function that is no coroutine nobody else runs either, unless there are threads."""
+    source = Source("class Queue:\n    def wake(self) -> None:\n        a()\n        b()\n")
+    find = OPERATORS["statements-swapped"].find
+    found = {
+        has_threads: [
+            edit for each in walk(source, has_threads=has_threads) for edit in find(*each)
+        ]
+        for has_threads in (True, False)
+    }
+    assert [len(found[True]), len(found[False])] == [1, 0]
+
+
 def test_a_step_is_not_moved_before_what_it_needs() -> None:
     """A name without a value fails at once, whatever the kit looks at."""
     assert _changed("awaits-swapped", _source("x = await a()\nawait b(x)")) == []

@@ -58,7 +58,8 @@ async def run(bare: Bare, *words: object) -> object:
 class MuteProxy:
     """Forwards TCP; on demand drops answers, or keeps connections open that the server has closed.
 
-    The proxy of the kit has no TLS, and passes on the end of a connection.
+    It can also hold back what has a word in it. The proxy of the kit has no TLS, and passes on the
+    end of a connection.
     """
 
     def __init__(self, target: int, context: ssl.SSLContext | None = None) -> None:
@@ -68,6 +69,9 @@ class MuteProxy:
         self.is_mute = False
         self.keeps_open = False
         self.port = 0
+        self._withheld = b""
+        self._released = asyncio.Event()
+        self.is_holding = asyncio.Event()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[MuteProxy]:
@@ -79,6 +83,16 @@ class MuteProxy:
             server.close()
             self.cut()
             await asyncio.sleep(0.01)
+
+    def withhold(self, word: bytes) -> None:
+        """Hold back requests with a word in them, until :meth:`release`."""
+        self._withheld = word
+        self._released.clear()
+        self.is_holding.clear()
+
+    def release(self) -> None:
+        self._withheld = b""
+        self._released.set()
 
     def redirect(self, target: int) -> None:
         self._target = target
@@ -98,6 +112,9 @@ class MuteProxy:
     ) -> None:
         try:
             while data := await source.read(65536):
+                if self._withheld and self._withheld in data:
+                    self.is_holding.set()
+                    await self._released.wait()
                 if not (is_answer and self.is_mute):
                     target.write(data)
         except OSError:

@@ -40,7 +40,7 @@ class RedisHarness(ServerHarness[EmbeddedRedis, RedisSettings]):
             url=f"redis://{login}{address}/0",  # type: ignore[arg-type]  # pydantic makes the secret
             connect_timeout_seconds=2.0,
             operation_timeout_seconds=2.0,
-            block_seconds=1.0,
+            block_seconds=1.5,
             listing=self.listing,
         )
 

@@ -170,7 +170,7 @@ async def test_writers_wait_while_the_network_takes_no_more(
         ]
         for _ in range(200):
             await asyncio.sleep(0)
-            most = max(most, connection._unsent_bytes)
+            most = max(most, connection._unsent._bytes)
     finally:
         os.kill(server.pid, signal.SIGCONT)
     await asyncio.gather(*tasks)

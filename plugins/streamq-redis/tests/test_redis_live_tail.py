@@ -7,7 +7,18 @@ import asyncio
 import pytest
 import redis.asyncio
 
-from redis_streams import Bare, MuteProxy, OpenAt, StartServer, read_soon
+from redis_pairs import command, replicated
+from redis_streams import (
+    ACL_OPTIONAL,
+    ACL_RULES,
+    Bare,
+    MuteProxy,
+    OpenAt,
+    StartServer,
+    read_soon,
+    run,
+    set_user,
+)
 from streamq import BackendError, BackendUnavailableError, StreamId
 from streamq.driver import Entry, Stored
 from streamq.testing import OpenQueue
@@ -147,6 +158,119 @@ async def blocked_client(bare: redis.asyncio.Redis) -> dict[str, str]:
             await asyncio.sleep(0.01)
 
 
+async def interruptions(bare: redis.asyncio.Redis) -> int:
+    """Return how often the server was asked to interrupt a read."""
+    found: int = (await bare.info("commandstats"))["cmdstat_client|unblock"]["calls"]
+    return found
+
+
+async def test_interruption_that_overtakes_its_read_is_repeated(
+    start_server: StartServer, open_at: OpenAt
+) -> None:
+    """Both travel on connections of their own; the new stream would wait for a quiet one."""
+    server = start_server()
+    async with (
+        MuteProxy(server.port).running() as proxy,
+        redis.asyncio.Redis.from_url(server.url) as bare,
+    ):
+        queue = await open_at(f"redis://127.0.0.1:{proxy.port}", block_seconds=60)
+        reads = [read_soon(queue, StreamId("t", "quiet"))]
+        await blocked_client(bare)
+        proxy.withhold(b"XREAD")
+        before = await interruptions(bare)
+        reads.append(read_soon(queue, StreamId("t", "second")))  # its read is held back
+        async with asyncio.timeout(10):
+            while await interruptions(bare) == before:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+            reads.append(read_soon(queue, StreamId("t", "third")))
+            while await interruptions(bare) < before + 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+            proxy.release()
+            await (await open_at(server.url)).append(StreamId("t", "third"), [Entry(1, 0, b"x")])
+            assert [record.data for record in await reads[2]] == [b"x"]
+        await queue.aclose()
+        await asyncio.gather(*reads, return_exceptions=True)
+
+
+async def test_streams_that_are_followed_at_once_interrupt_once(
+    start_server: StartServer, open_at: OpenAt
+) -> None:
+    """A page with fifty streams is opened: one read follows all of them."""
+    server = start_server()
+    queue = await open_at(server.url, block_seconds=60)
+    async with redis.asyncio.Redis.from_url(server.url) as bare:
+        reads = [read_soon(queue, StreamId("t", "quiet"))]
+        await blocked_client(bare)
+        before = await interruptions(bare)
+        calls = (await bare.info("commandstats")).get("cmdstat_xread", {}).get("calls", 0)
+        reads += [read_soon(queue, StreamId("t", f"s{i}")) for i in range(50)]
+        await queue.append(StreamId("t", "last"), [Entry(1, 0, b"x")])
+        for i in range(50):
+            await queue.append(StreamId("t", f"s{i}"), [Entry(1, 0, b"x")])
+        async with asyncio.timeout(10):
+            await asyncio.gather(*reads[1:])
+        assert await interruptions(bare) - before <= 10
+        assert (await bare.info("commandstats"))["cmdstat_xread"]["calls"] - calls <= 60
+    await queue.aclose()
+    await asyncio.gather(*reads, return_exceptions=True)
+
+
+async def test_read_of_a_user_who_may_interrupt_no_more_ends_by_itself(
+    start_server: StartServer, open_at: OpenAt
+) -> None:
+    """An operator takes a permission away: readers lag, and none hangs."""
+    server = start_server()
+    async with redis.asyncio.Redis.from_url(server.url) as bare:
+        await set_user(bare, "some", [*ACL_RULES, *ACL_OPTIONAL])
+        url = f"redis://some:pass@127.0.0.1:{server.port}"
+        queue = await open_at(url, block_seconds=1)
+        assert isinstance(queue, RedisQueue)
+        reads = [read_soon(queue, StreamId("t", "quiet"))]
+        await blocked_client(bare)
+        await run(bare, "ACL", "SETUSER", "some", "-client|unblock")
+        for name in ("second", "third"):
+            reads.append(read_soon(queue, StreamId("t", name)))
+            await queue.append(StreamId("t", name), [Entry(1, 0, b"x")])
+            async with asyncio.timeout(10):
+                assert len(await reads[-1]) == 1
+        following = queue._live_tail._connection.current
+        assert following is not None
+        assert not following.may_unblock
+    await queue.aclose()
+    await asyncio.gather(*reads, return_exceptions=True)
+
+
+@pytest.mark.parametrize("binary", ["valkey"], indirect=True)
+async def test_reader_leaves_a_primary_that_has_become_a_replica(
+    start_server: StartServer, open_at: OpenAt, stream: StreamId
+) -> None:
+    """If no read blocks at that moment, nothing else notices it, until the lookout has its turn."""
+    async with (
+        replicated(start_server) as pair,
+        MuteProxy(pair.old.port).running() as name,
+        redis.asyncio.Redis.from_url(pair.old.url) as old,
+        redis.asyncio.Redis.from_url(pair.new.url) as new,
+    ):
+        url = f"redis://127.0.0.1:{name.port}"
+        queue = await open_at(url, block_seconds=0.2, lookup_seconds=3_600)
+        reads = [read_soon(queue, stream)]
+        await blocked_client(old)
+        before = (await old.info("commandstats"))["cmdstat_hello"]["calls"]
+        await asyncio.sleep(0.7)  # several reads block and end, and one at most asks
+        assert (await old.info("commandstats"))["cmdstat_hello"]["calls"] - before <= 1
+        name.withhold(b"XREAD")
+        async with asyncio.timeout(10):
+            await name.is_holding.wait()
+        await pair.promote()
+        await command(pair.old, "REPLICAOF", "127.0.0.1", pair.new.port)
+        name.redirect(pair.new.port)
+        name.release()
+        await blocked_client(new)
+        await (await open_at(url)).append(stream, [Entry(1, 0, b"x")])
+        assert len(await reads[0]) == 1
+        await queue.aclose()
+
+
 async def test_half_open_blocking_connection_is_given_up_without_a_storm(
     start_server: StartServer, open_at: OpenAt, stream: StreamId
 ) -> None:
@@ -199,11 +323,10 @@ def test_reply_stays_small_whatever_is_followed() -> None:
     """One read has the records of all streams: of many, or of large ones, it must not be 100 MB."""
     size = _live_tail.ReplySize()
     assert [size.count(streams) for streams in (1, 64, 128, 5_000)] == [16, 16, 8, 1]
-    size.learn([Stored("1-0", bytes(100_000)), Stored("1-1", bytes(300_000))])
+    size.learnt([Stored("1-0", bytes(100_000)), Stored("1-1", bytes(300_000))])
     assert [size.count(streams) for streams in (1, 2, 5, 6)] == [5, 2, 1, 1]
-    size.learn([])
-    size.learn([Stored("1-2", b"")])
+    size.learnt([Stored("1-2", b"")])
     assert [size.count(streams) for streams in (1, 2, 5, 6)] == [10, 5, 2, 1]
     for _ in range(20):
-        size.learn([Stored("1-2", b"")])
+        size.learnt([Stored("1-2", b"")])
     assert [size.count(streams) for streams in (1, 2**16, 2**18, 2**20)] == [16, 16, 4, 1]

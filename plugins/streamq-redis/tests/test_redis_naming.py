@@ -50,3 +50,14 @@ def test_names_never_share_a_key() -> None:
 def test_foreign_keys_are_not_taken_for_streams(key: bytes) -> None:
     """Others may use the same database."""
     assert KeySpace("streamq").stream(key) is None
+
+
+def test_key_that_streamq_would_write_in_another_way_is_named_once_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever misses a stream in a listing finds out why."""
+    for _ in range(2):
+        assert KeySpace("streamq").stream(b"streamq:{t/a%41}") is None
+    (record,) = caplog.records
+    assert "streamq:{t/a%41}" in record.getMessage()
+    assert "would give this stream another key" in record.getMessage()

@@ -13,6 +13,8 @@ from streamq import BackendUnavailableError, FencedError, StorageFullError, Stre
 from streamq.driver import Entry
 from streamq.testing import OpenQueue
 from streamq_redis import _writing
+from streamq_redis._queue import RedisQueue
+from streamq_redis._writing import lag_of
 from streamq_redis.embedded import EmbeddedRedis
 
 
@@ -116,7 +118,7 @@ async def test_stale_attempt_is_fenced_with_a_clear_message(
     queue = await open_queue()
     await queue.append(stream, [Entry(1, 0, b"x")])
     await queue.append(stream, [Entry(2, 0, b"y")])
-    with pytest.raises(FencedError, match=r"epoch 2, this writer has 1"):
+    with pytest.raises(FencedError, match=r"epoch 2 has taken over .* epoch 1 must stop"):
         await queue.append(stream, [Entry(1, 1, b"z")])
     assert await ids(bare, key) == ["1-0", "2-0"]
 
@@ -131,6 +133,27 @@ async def test_fence_holds_after_the_newest_record_was_removed(
     await bare.xdel(key, "2-0")
     with pytest.raises(FencedError):
         await queue.append(stream, [Entry(1, 1, b"z")])
+
+
+async def test_stream_that_is_deleted_between_refusal_and_question_is_appended_to_again(
+    open_queue: OpenQueue, stream: StreamId, key: bytes
+) -> None:
+    """Whether the entry was stale or a repeat is not known any more: only a new append decides."""
+    queue = await open_queue()
+    assert isinstance(queue, RedisQueue)
+    connection = await queue._appender._connection.get()
+    with pytest.raises(BackendUnavailableError, match="deleted during an append") as caught:
+        await queue._appender._newest_epoch(connection, stream, key)
+    assert caught.value.retryable
+    assert caught.value.stream == str(stream)
+
+
+@pytest.mark.parametrize(("ttl", "lag"), [(2.0, 0.25), (80.0, 10.0), (86_400.0, 30.0)])
+def test_time_to_live_is_longer_by_an_eighth_and_half_a_minute_at_most(
+    ttl: float, lag: float
+) -> None:
+    """What an operator has configured is what is stored, nearly."""
+    assert lag_of(timedelta(seconds=ttl)) == timedelta(seconds=lag)
 
 
 async def test_fenced_batch_stores_nothing(

@@ -341,6 +341,17 @@ class IgnoresThatNothingIsWritten(SoundQueue):
             await super().append(stream, entries, ttl=ttl)
 
 
+class IgnoresThatNothingIsDeleted(SoundQueue):
+    """Ignores that the server refuses to delete."""
+
+    caught_by = checks("read_only_backend_is_reported")
+
+    async def delete(self, stream: StreamId) -> None:
+        self.check_open()
+        if not self.settings.replica:
+            await super().delete(stream)
+
+
 class DeclaresMoreThanARecordHolds(SoundQueue):
     """Declares twice the real size of a record."""
 

@@ -143,6 +143,21 @@ class IgnoresTtlOfFirstAppend(SoundQueue):
         await super().store(link, stream, entries, None if is_first else ttl)
 
 
+class SetsTheTtlWhereAWriterBegins(SoundQueue):
+    """Sets the usual time to live only for a stream that begins with a record of index 0."""
+
+    caught_by = checks("stream_that_an_append_brings_back_has_a_time_to_live")
+
+    async def store(
+        self, link: ChunkQueue, stream: StreamId, entries: Sequence[Entry], ttl: timedelta | None
+    ) -> None:
+        is_new = self.server.stored(stream) is None
+        await super().store(link, stream, entries, ttl)
+        found = self.server.stored(stream)
+        if is_new and found is not None and entries and entries[0].index:
+            found.expires_at = asyncio.get_running_loop().time() + 1.0
+
+
 class RenewsWhatItHasNotSet(SoundQueue):
     """Does not set the usual time to live if this connection did so last."""
 

@@ -102,6 +102,7 @@ class ServesWhatItHasFollowed(SoundQueue):
     """Keeps records for which a read has waited, and serves them to reads that may wait."""
 
     caught_by = checks("""
+        bounds_of_a_read_hold_to_the_record_and_to_the_byte
         what_a_reader_has_followed_is_gone_with_the_stream
     """)
 

@@ -220,12 +220,16 @@ class SoundQueue(ChunkQueue):
     ) -> None:
         with self.translated(stream):
             link = await self.link()
-            if self.settings.replica:
-                raise AccessDeniedError("a replica cannot be written; find the primary")
+            self.check_writable()
             found = self.altered(stream, list(entries))
             for entry in found:
                 self.check_size(entry)
             await self.store(link, stream, found, ttl)
+
+    def check_writable(self) -> None:
+        """Raise if the server cannot be written to."""
+        if self.settings.replica:
+            raise AccessDeniedError("a replica cannot be written; find the primary")
 
     def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
         """Return the records of an append that are stored."""
@@ -261,6 +265,7 @@ class SoundQueue(ChunkQueue):
     async def delete(self, stream: StreamId) -> None:
         with self.translated(stream):
             link = await self.link()
+            self.check_writable()
             await link.delete(stream)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:

@@ -11,6 +11,30 @@ from .reading import _Reading
 from .server import SoundQueue, checks
 
 
+class TakesItsTailForTheEnd(SoundQueue):
+    """Reads nothing where a read has just been woken by the first of many records."""
+
+    caught_by = checks("read_at_once_goes_beyond_what_woke_the_read_before")
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._tail: tuple[StreamId, str, float] | None = None
+        self._now = asyncio.get_running_loop().time
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        if max_wait <= 0 and self._tail == (stream, after, self._now()):
+            return []
+        bounds = {"max_records": max_records, "max_bytes": max_bytes}
+        found = await super().read(stream, after, **bounds, max_wait=0)
+        if not found and max_wait > 0:
+            found = (await super().read(stream, after, **bounds, max_wait=max_wait))[:16]
+            if found:
+                self._tail = stream, found[-1].position, self._now()
+        return found
+
+
 class NeverWaits(_Reading):
     """Returns at once, even without records."""
 

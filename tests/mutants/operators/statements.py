@@ -143,7 +143,7 @@ def _swaps(node: cst.CSTNode, place: Place, *, of_awaits: bool) -> Iterator[Edit
         does = [has(each, cst.Call, cst.Await) for each in (first, second)]
         waits = [has(each, cst.Await) for each in (first, second)]
         acts = [_kept_values(each) is not None for each in small]
-        matters = any(waits) or not place.is_async  # in between, others can run
+        matters = any(waits) or not place.is_alone  # in between, others can run
         if all(waits) is of_awaits and matters and (all(does) or any(acts)):
             start, middle = place.source.span(first)
             other, end = place.source.span(second)
@@ -172,7 +172,7 @@ def wake_up_early(node: cst.CSTNode, place: Place) -> Iterator[Edit]:
         text = source.of(wake)
         wakes = isinstance(wake, cst.With | cst.For) or _is_call(_only(wake))
         acts = has(step, cst.Call, cst.Await) and not isinstance(step, cst.FunctionDef)
-        matters = has(step, cst.Await) or not place.is_async  # in between, others can run
+        matters = has(step, cst.Await) or not place.is_alone  # in between, others can run
         if wakes and acts and matters and _WAKES.search(text) and _may_swap(step, wake):
             start, end = source.span(step)
             moved = f"{text.rstrip()}\n{source.indentation(start)}{source.text[start:end].rstrip()}"

@@ -225,6 +225,20 @@ def known(error: Exception) -> Exception:
     return found
 
 
+def ending(errors: ExceptionGroup[Exception]) -> Exception:
+    """Return what has ended a connection as an error that :func:`to_streamq` translates.
+
+    A server that asks for credentials again forgets who we are; whether it refuses us is found out
+    by logging in again.
+    """
+    error = errors.exceptions[0]
+    if isinstance(error, rx.AuthenticationError):
+        forgotten = rx.ConnectionError(f"it asks for credentials again: {error}")
+        forgotten.__cause__ = error
+        return forgotten
+    return known(error)
+
+
 def _reason(error: Exception) -> str:
     text = str(error)
     refused = _CALL_FAILED.search(text)

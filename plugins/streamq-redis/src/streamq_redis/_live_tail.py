@@ -13,17 +13,15 @@ Design: docs/design/redis.md.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import redis.exceptions as rx
 
-from streamq.driver import Stored, Tap, closed_error, encode_position
+from streamq.driver import Stored, Tap, encode_position
 
-from ._errors import BACKEND, is_wrong_type
+from ._errors import is_wrong_type
 from .requests._commands import (
-    Command,
     Id,
     Reply,
     checked,
@@ -51,21 +49,12 @@ class _Followed:
     """A stream that is followed.
 
     Attributes:
-        key: Its key.
         tap: Its newest records, and its readers.
         cursor: Position of the newest record that has been read.
-        valid_from: Number of the first read whose records belong into the tap.
     """
 
-    key: bytes
     tap: Tap[Id, Stored]
     cursor: str
-    valid_from: int = 0
-
-    def restart(self, after: Id) -> None:
-        """Drop all records and go on from an id."""
-        self.tap.restart(after)
-        self.cursor = encode_position(after)
 
     def take(self, records: list[Stored]) -> None:
         """Give records of the server to the readers."""
@@ -75,6 +64,19 @@ class _Followed:
             push((int(epoch), int(index)), record)
         self.cursor = records[-1].position
         self.tap.wake()
+
+
+@dataclass(slots=True, eq=False)
+class _BlockingRead:
+    """The read that is under way.
+
+    Attributes:
+        followed: What it reads, by key.
+        is_interrupted: Whether it is being interrupted.
+    """
+
+    followed: dict[bytes, _Followed]
+    is_interrupted: bool = False
 
 
 class ReplySize:
@@ -90,11 +92,11 @@ class ReplySize:
         """Return the count for so many streams: fewer for many streams, or large records."""
         return max(1, min(_ENTRIES_AT_ONCE, _READ_BYTES // (streams * self._record_bytes)))
 
-    def learn(self, records: Sequence[Stored]) -> None:
+    def learnt(self, records: list[Stored]) -> list[Stored]:
         """Remember the size of the records of a reply; a smaller size is believed step by step."""
-        if records:
-            size = sum(len(each.data) for each in records) // len(records)
-            self._record_bytes = max(1, size, self._record_bytes // 2)
+        size = sum(len(each.data) for each in records) // len(records)
+        self._record_bytes = max(1, size, self._record_bytes // 2)
+        return records
 
 
 class LiveTail:
@@ -120,15 +122,11 @@ class LiveTail:
         self._tail_bytes = tail_bytes
         self._block_seconds = block_seconds
         self._followed: dict[bytes, _Followed] = {}
-        self._issued = 0
-        self._interrupting = 0
+        self._read: _BlockingRead | None = None
         self._reply_size = ReplySize()
-        self._is_reading = False
         self._is_scheduled = False
-        self._is_closed = False
-        self._next_sweep = 0.0
-        self._next_greeting = 0.0
         self._loop = asyncio.get_running_loop()
+        self._next_sweep = self._next_greeting = self._loop.time()
 
     def tap(self, key: bytes, place: Id) -> Tap[Id, Stored] | None:
         """Return the tap of a stream, if a reader at this place can wait there."""
@@ -142,41 +140,29 @@ class LiveTail:
             redis.exceptions.RedisError: Connecting has failed.
             OSError: Connecting has failed.
         """
-        if self._connection.current is None:
-            await self._connection.get()
-        if self._is_closed:
-            raise closed_error(BACKEND)
+        await self._connection.get()
         followed = self._followed.get(key)
         if followed is None:
             tap: Tap[Id, Stored] = Tap(after, max_bytes=self._tail_bytes)
-            followed = _Followed(key, tap, encode_position(after))
-            self._followed[key] = followed
-        elif followed.tap.last > after:
+        elif followed.tap.is_at_end(after):
+            return followed.tap
+        else:
             # The newer records of the tap were deleted, or came just now. Reading them again is
             # right in both cases.
-            followed.restart(after)
-        else:
-            return followed.tap
-        followed.tap.used = self._loop.time()
-        followed.valid_from = self._issued + 1
+            tap = followed.tap
+            tap.restart(after)
+        # A new one: the read under way, if there is one, reads for the one before.
+        self._followed[key] = _Followed(tap, encode_position(after))
         self._schedule()
-        return followed.tap
-
-    def drop(self, key: bytes) -> None:
-        """Stop following a stream that was deleted; its readers find their place again."""
-        followed = self._followed.pop(key, None)
-        if followed is not None:
-            followed.tap.retire()
-
-    def close(self) -> None:
-        """Raise ``ClosedError`` to all readers, and follow nothing more."""
-        self._is_closed = True
-        self._retire_all(closed_error(BACKEND))
+        return tap
 
     # -- inside: the read ----------------------------------------------------------------------
 
     def _schedule(self) -> None:
-        # After the readers that were just woken have run: they often ask for the next stream.
+        """Look soon what is to be read: after the readers that were just woken have run.
+
+        They often ask for the next stream, and one read follows all of them.
+        """
         if not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self._read_next)
@@ -184,66 +170,64 @@ class LiveTail:
     def _read_next(self) -> None:
         """Begin the next read, or interrupt the present one because it lacks a stream."""
         self._is_scheduled = False
-        if self._is_closed or not self._followed:
-            return
-        connection = self._connection.current
-        if self._is_reading:
-            self._begin_interrupt(connection)
-            return
-        if connection is None:
-            lost = rx.ConnectionError("connection lost")
-            self._retire_all(_blamed(lost, was_dropped=self._connection.was_dropped))
-            return
+        connection = self._connection.latest
+        assert connection is not None  # what is followed was attached to it
+        if self._read is not None:
+            self._begin_interrupt(connection, self._read)
+        elif self._followed:
+            self._read = _BlockingRead({**self._followed})
+            self._send(connection, self._read)
+
+    def _send(self, connection: Connection, read: _BlockingRead) -> None:
+        """Send a read, and now and then the question for the server's role."""
+        followed = read.followed.values()
         block = self._longest_block(connection)
-        followed = self._followed.values()
-        count = self._reply_size.count(len(followed))
         command = follow(
-            [each.key for each in followed], [each.cursor for each in followed], count, block
+            [*read.followed],
+            [each.cursor for each in followed],
+            self._reply_size.count(len(followed)),
+            block,
         )
-        self._issued += 1
-        self._is_reading = True
-        done = partial(self._on_reply, connection, self._issued)
-        connection.submit([*self._greeting(), command], done, extra=block)
+        greeting = [greet()] if self._loop.time() >= self._next_greeting else []
+        done = partial(self._on_replies, connection, read)
+        connection.submit([*greeting, command], done, connection.patience + block)
 
-    def _on_reply(
-        self, connection: Connection, number: int, replies: list[Reply], error: Exception | None
+    def _on_replies(
+        self,
+        connection: Connection,
+        read: _BlockingRead,
+        replies: list[Reply],
+        error: Exception | None,
     ) -> None:
-        self._is_reading = False
-        try:
-            if error is not None:
-                self._retire_all(_blamed(error, was_dropped=connection.was_dropped))
-            else:
-                self._take(number, replies[-1])
-                self._check_role(connection, replies[:-1])
-        except Exception as exc:  # noqa: BLE001 - no reader may wait for ever
-            self._retire_all(rx.InvalidResponse(f"XREAD: {type(exc).__name__}: {exc}"))
         self._drop_idle()
-        if self._followed:
-            self._schedule()
+        if error is None and isinstance(replies[-1], rx.RedisError):
+            error = replies[-1]
+        if error is not None:
+            self._on_reply(read, None)
+            # What another connection has met is no error of these readers, and one key of another
+            # type fails the read of all: each reader asks for its own key.
+            is_of_others = connection.was_dropped or is_wrong_type(error)
+            self._retire_all(None if is_of_others else error)
+            return
+        self._on_reply(read, replies[-1])
+        self._check_role(connection, replies)
 
-    def _greeting(self) -> list[Command]:
-        """Return the command that asks for the server's role, if it is time."""
-        return [greet()] if self._loop.time() >= self._next_greeting else []
+    def _on_reply(self, read: _BlockingRead, reply: Reply) -> None:
+        self._read = None
+        self._schedule()  # whatever comes: no reader may wait for ever
+        for key, entries in reply or ():  # type: ignore[union-attr, misc]
+            found: list[Stored] = self._reply_size.learnt(parse_entries(entries))
+            followed = read.followed[key]  # type: ignore[index]
+            if self._followed.get(key) is followed:  # type: ignore[arg-type]
+                followed.take(found)
 
     def _check_role(self, connection: Connection, replies: list[Reply]) -> None:
         """Leave a primary that has become a replica: its name leads elsewhere now, or will soon."""
-        for reply in replies:
+        for reply in replies[:-1]:
             self._next_greeting = self._loop.time() + _GREETING_SECONDS
             if is_replica(parse_greeting(checked(reply))) and not connection.server.is_replica:
                 self._retire_all(None)
                 connection.abort(rx.ReadOnlyError("it has become a replica"))
-
-    def _take(self, number: int, reply: Reply) -> None:
-        if isinstance(reply, rx.RedisError):
-            # One key of another type fails the read of all: each reader asks for its own key.
-            self._retire_all(None if is_wrong_type(reply) else reply)
-        elif isinstance(reply, list):
-            for key, entries in reply:  # type: ignore[misc]
-                found: list[Stored] = parse_entries(entries)
-                self._reply_size.learn(found)
-                followed = self._followed.get(key)  # type: ignore[arg-type]
-                if followed is not None and followed.valid_from <= number:
-                    followed.take(found)
 
     def _drop_idle(self) -> None:
         now = self._loop.time()
@@ -268,18 +252,18 @@ class LiveTail:
     def _longest_block(self, connection: Connection) -> float:
         return self._block_seconds if connection.may_unblock else _SHORT_BLOCK_SECONDS
 
-    def _begin_interrupt(self, connection: Connection | None) -> None:
+    def _begin_interrupt(self, connection: Connection, read: _BlockingRead) -> None:
         """Interrupt the present read, unless this has begun."""
-        if connection is not None and self._interrupting != self._issued:
-            self._interrupting = self._issued
+        if not read.is_interrupted:
+            read.is_interrupted = True
             until = self._loop.time() + _UNBLOCK_GIVE_UP_SECONDS
-            self._interrupt(connection, self._issued, _UNBLOCK_AGAIN_SECONDS, until)
+            self._interrupt(connection, read, _UNBLOCK_AGAIN_SECONDS, until)
 
-    def _interrupt(self, connection: Connection, number: int, delay: float, until: float) -> None:
-        if not self._is_reading or number != self._issued:
-            return
+    def _interrupt(
+        self, connection: Connection, read: _BlockingRead, delay: float, until: float
+    ) -> None:
         commands = self._commands.current
-        if not connection.is_open or not connection.may_unblock:
+        if self._read is not read or not connection.is_open or not connection.may_unblock:
             return
         if commands is None:
             # It was lost since the reader used it: the server is most likely gone, too.
@@ -287,13 +271,14 @@ class LiveTail:
             return
         commands.submit(
             [unblock(connection.server.client_id)],
-            partial(self._on_unblocked, connection, number, delay, until),
+            partial(self._on_unblocked, connection, read, delay, until),
+            commands.patience,
         )
 
     def _on_unblocked(
         self,
         connection: Connection,
-        number: int,
+        read: _BlockingRead,
         delay: float,
         until: float,
         replies: list[Reply],
@@ -303,18 +288,10 @@ class LiveTail:
             connection.abort(rx.ConnectionError("connection lost"))
         elif isinstance(replies[0], rx.RedisError):
             connection.may_unblock = False
-        elif replies[0] == 0 and self._is_reading and number == self._issued:
+        elif replies[0] == 0 and self._read is read:
             if self._loop.time() >= until:
                 # The server does not know the read that we wait for: half open.
                 connection.abort(rx.ConnectionError("connection lost"))
                 return
             slower = min(2 * delay, _UNBLOCK_SLOWEST_SECONDS)
-            self._loop.call_later(delay, self._interrupt, connection, number, slower, until)
-
-
-def _blamed(error: Exception, *, was_dropped: bool) -> Exception | None:
-    """Return the error for the readers of a connection that is lost.
-
-    An error that another connection has met is not raised to them: they ask their server again.
-    """
-    return None if was_dropped else error
+            self._loop.call_later(delay, self._interrupt, connection, read, slower, until)

@@ -51,10 +51,7 @@ class KeySpace:
         tenant, _, name = key[len(self._start.encode()) : -1].partition(b"/")
         decoded = _CODE.sub(lambda code: _DECODED[code[0]], name)
         found = stored_stream(tenant, decoded, backend=BACKEND, place=lambda: _place(key))
-        if found is not None and self.key(found) != key:
-            skip_foreign(BACKEND, _place(key), "streamq would give this stream another key")
-            return None
-        return found
+        return found if found is None or self.key(found) == key else skipped(key)
 
     def index(self, tenant: str) -> bytes:
         """Return the key of the index of a tenant's streams."""
@@ -79,6 +76,12 @@ class KeySpace:
     def pattern(self, tenant: str, prefix: str) -> bytes:
         """Return a glob pattern for the keys of a tenant's streams whose name has a prefix."""
         return (_GLOB.sub(r"\\\1", f"{self._start}{tenant}/{_encode(prefix)}") + "*}").encode()
+
+
+def skipped(key: bytes) -> StreamId | None:
+    """Note in the log that a key is skipped, which would be another one if it were ours."""
+    skip_foreign(BACKEND, _place(key), "streamq would give this stream another key")
+    return None
 
 
 def _place(key: bytes) -> str:

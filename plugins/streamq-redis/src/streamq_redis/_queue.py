@@ -9,11 +9,8 @@ import asyncio
 import dataclasses
 import math
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
-
-import redis.exceptions as rx
 
 from streamq.driver import (
     Capabilities,
@@ -25,7 +22,6 @@ from streamq.driver import (
     StreamId,
     StreamInfo,
     close_all,
-    closed_error,
     decode_position,
     not_found_error,
 )
@@ -35,7 +31,14 @@ from ._live_tail import LiveTail
 from ._reading import KeyScan, RecordReader, StreamLister
 from ._settings import RedisSettings
 from ._writing import Appender
-from .requests._commands import checked, parse_durability, persistence, remove, remove_indexed
+from .requests._commands import (
+    Command,
+    checked,
+    parse_durability,
+    persistence,
+    remove,
+    remove_indexed,
+)
 from .requests._connection import Connection, Server
 from .requests._connection_group import ConnectionGroup
 from .requests._handshake import Connector, check_unblock
@@ -98,15 +101,17 @@ class RedisQueue(ChunkQueue):
         start = decode_position(after, backend=BACKEND, stream=stream)
         key = self._keys.key(stream)
         until = self._loop.time() + max_wait
-        tap = self._live_tail.tap(key, start) if max_wait > 0 else None
         async with self._guard(stream):
+            if max_wait <= 0:
+                return await self._reader.read(key, start, max_records, max_bytes)
+            tap = self._live_tail.tap(key, start)
             while True:
                 if tap is not None:
                     found = await tap.read(start, max_records, max_bytes, until)
                     if found is not None:
                         return found
                 found = await self._reader.read(key, start, max_records, max_bytes)
-                if found or max_wait <= 0:
+                if found:
                     return found
                 tap = await self._live_tail.attach(key, start)
 
@@ -118,18 +123,10 @@ class RedisQueue(ChunkQueue):
         return info
 
     async def delete(self, stream: StreamId) -> None:
-        key = self._keys.key(stream)
-        commands = [remove(key)]
-        if self._keys.is_indexed:
-            index, member = self._keys.index(stream.tenant), self._keys.member(stream)
-            commands = remove_indexed(key, index, member)
         async with self._guard(stream):
             connection = await self._for_requests.get()
-            for reply in await connection.call(*commands):
+            for reply in await connection.call(*self._removal(stream)):
                 checked(reply)
-        self._appender.forget(key)
-        self._reader.forget(key)
-        self._live_tail.drop(key)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
         walk = KeyScan(tenant, prefix)
@@ -141,33 +138,25 @@ class RedisQueue(ChunkQueue):
 
     async def aclose(self) -> None:
         self._guard.close()
-        self._live_tail.close()
         self._connections.close()
         await close_all(self._connections.gone, self._connector.gone)
 
     # -- inside --------------------------------------------------------------------------------
 
+    def _removal(self, stream: StreamId) -> list[Command]:
+        """Return the commands that remove a stream, and its name from an index if there is one."""
+        key = self._keys.key(stream)
+        if not self._keys.is_indexed:
+            return [remove(key)]
+        return remove_indexed(key, self._keys.index(stream.tenant), self._keys.member(stream))
+
     async def _connect_for_requests(self) -> Connection:
-        """Connect, and learn from the server, perhaps a new one, what this queue can promise."""
-        connection = await self._connector.connect()
-        async with self._dropped_on_error(connection):
-            durable = parse_durability(await connection.call(*persistence()))
-        self.capabilities = dataclasses.replace(self.capabilities, durable=durable)
-        return connection
+        return await self._connector.connect(self._learn)
 
     async def _connect_for_following(self) -> Connection:
-        connection = await self._connector.connect()
-        async with self._dropped_on_error(connection):
-            await check_unblock(connection)
-        return connection
+        return await self._connector.connect(check_unblock)
 
-    @asynccontextmanager
-    async def _dropped_on_error(self, connection: Connection) -> AsyncIterator[None]:
-        try:
-            yield
-        except BaseException:
-            is_closed = self._guard.is_closed
-            reason = closed_error(BACKEND) if is_closed else rx.ConnectionError("not needed")
-            connection.drop(reason)
-            await connection.gone()
-            raise
+    async def _learn(self, connection: Connection) -> None:
+        """Learn from the server, perhaps a new one, what this queue can promise."""
+        durable = parse_durability(await connection.call(*persistence()))
+        self.capabilities = dataclasses.replace(self.capabilities, durable=durable)

@@ -6,9 +6,10 @@ Design: docs/design/redis.md.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import islice
 
 import redis.exceptions as rx
 
@@ -17,7 +18,6 @@ from streamq.driver import Stored, StreamId, StreamInfo, encode_position, within
 from ._errors import is_wrong_type
 from ._naming import KeySpace
 from .requests._commands import (
-    FACTS,
     Command,
     Id,
     Reply,
@@ -32,7 +32,6 @@ from .requests._commands import (
 from .requests._connection import Connection
 from .requests._connection_group import SharedConnection
 
-_FIRST_PAGE, _LARGEST_PAGE = 2, 512
 _REMEMBERED_SIZES = 4_096
 
 
@@ -43,46 +42,79 @@ class PageSizes:
     nothing else.
     """
 
+    _FIRST_PAGE = 2
+
     def __init__(self) -> None:
         self._record_bytes: OrderedDict[bytes, int] = OrderedDict()
 
-    def count(self, key: bytes, room_bytes: int, room_records: int, before: int) -> int:
-        """Return the count of the next page, at least 1.
+    def pages(self, key: bytes, max_records: int, max_bytes: int) -> Pages:
+        """Return what decides for one read how many records each page has."""
+        return Pages(self, key, max_records, max_bytes)
 
-        The first page asks for as much as may be returned, by the size of the stream's last
-        records, or for a few records while that size is unknown. Each further page is twice as
-        large at most.
-
-        Args:
-            key: Which stream.
-            room_bytes: How many bytes may still be returned.
-            room_records: How many records may still be returned.
-            before: The count of the page before; 0 if there is none.
-        """
+    def count(self, key: bytes, room_bytes: int) -> int:
+        """Return how many records of a stream are about so many bytes."""
         typical = self._record_bytes.get(key)
-        count = _FIRST_PAGE if typical is None else room_bytes // typical
-        if before:
-            count = min(count, 2 * before)
-        # At least one: only the server knows whether the next record fits.
-        return max(1, min(count, _LARGEST_PAGE, room_records))
+        return self._FIRST_PAGE if typical is None else room_bytes // typical
 
-    def learn(self, key: bytes, records: Sequence[Stored]) -> None:
+    def remember(self, key: bytes, record_bytes: int) -> None:
         """Remember the size of a stream's records."""
-        self._remember(key, sum(len(each.data) for each in records) // len(records))
-
-    def shrink(self, key: bytes, count: int, room_bytes: int) -> None:
-        """Ask for half as many next time: the network was too slow for so many."""
-        self._remember(key, room_bytes // max(1, count // 2))
-
-    def forget(self, key: bytes) -> None:
-        """Forget the size of a stream's records."""
-        self._record_bytes.pop(key, None)
-
-    def _remember(self, key: bytes, record_bytes: int) -> None:
         self._record_bytes[key] = 1 + record_bytes  # never 0, for divisions
         self._record_bytes.move_to_end(key)
         if len(self._record_bytes) > _REMEMBERED_SIZES:
             self._record_bytes.popitem(last=False)
+
+
+class Pages:
+    """Decides for one read how many records each page has.
+
+    The first page has as many as may be returned, by the size of the stream's last records, or a
+    few while that size is unknown. Each further page is twice as large at most.
+
+    Args:
+        sizes: Sizes of records.
+        key: Which stream.
+        max_records: How many records may be returned.
+        max_bytes: How many bytes may be returned.
+    """
+
+    _LARGEST = 512
+
+    def __init__(self, sizes: PageSizes, key: bytes, max_records: int, max_bytes: int) -> None:
+        self._sizes = sizes
+        self._key = key
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._before = self._LARGEST
+
+    def count(self, found: Sequence[Stored]) -> int:
+        """Return the count of the next page; 0 if one of the limits of the read is reached.
+
+        Args:
+            found: What the pages before have brought.
+        """
+        records = self._max_records - len(found)
+        room = self._max_bytes - sum(len(each.data) for each in found)
+        if found and (records <= 0 or room <= 0):
+            return 0
+        most = min(self._sizes.count(self._key, room), 2 * self._before, self._LARGEST, records)
+        self._before = max(1, most)  # only the server knows whether the next record fits
+        return self._before
+
+    async def measured(self, page: Awaitable[list[Stored]]) -> list[Stored]:
+        """Wait for a page, and remember the size of its records.
+
+        If it does not come in time, the next read begins with half as many: the network was too
+        slow for so many.
+        """
+        try:
+            records = await page
+        except rx.TimeoutError:
+            self._sizes.remember(self._key, self._max_bytes // max(1, self._before // 2))
+            raise
+        if records:
+            size = sum(len(each.data) for each in records)
+            self._sizes.remember(self._key, size // len(records))
+        return records
 
 
 class RecordReader:
@@ -104,34 +136,21 @@ class RecordReader:
                 what came before is returned: streamq would take it for all that is stored.
             OSError: The server cannot be reached.
         """
+        pages = self._sizes.pages(key, max_records, max_bytes)
         found: list[Stored] = []
-        room, count = max_bytes, 0
-        while True:
-            count = self._sizes.count(key, room, max_records - len(found), count)
-            position = found[-1].position if found else encode_position(start)
-            connection = self._connection.current or await self._connection.get()
-            try:
-                (reply,) = await connection.call(entries_after(key, position, count))
-            except rx.TimeoutError:
-                self._sizes.shrink(key, count, room)
-                raise
-            records = parse_entries(checked(reply))
-            if not records:
-                return found
-            self._sizes.learn(key, records)
-            fitting = within_bounds(records, max_records - len(found), room)
-            size = sum(len(each.data) for each in fitting)
-            if size > room and found:
-                return found
-            found += fitting
-            room -= size
-            is_all = len(records) < count or len(fitting) < len(records)
-            if is_all or len(found) >= max_records or room <= 0:
-                return found
+        position = encode_position(start)
+        while count := pages.count(found):
+            page = await pages.measured(self._page(key, position, count))
+            found += page
+            if len(page) < count:
+                break
+            position = page[-1].position
+        return within_bounds(found, max_records, max_bytes)
 
-    def forget(self, key: bytes) -> None:
-        """Forget what is known of a stream that was deleted."""
-        self._sizes.forget(key)
+    async def _page(self, key: bytes, position: str, count: int) -> list[Stored]:
+        connection = await self._connection.get()
+        (reply,) = await connection.call(entries_after(key, position, count))
+        return parse_entries(checked(reply))
 
 
 @dataclass(slots=True)
@@ -154,10 +173,11 @@ class KeyScan:
     seen: set[StreamId] = field(default_factory=set)
     is_complete: bool = False
 
-    def goes_on_at(self, connection: Connection) -> None:
+    def goes_on_at(self, connection: Connection) -> Connection:
         """Begin anew if this is another server: it orders its keys in another way."""
         if self.connection is not connection:
             self.connection, self.cursor = connection, b"0"
+        return connection
 
     def is_new(self, stream: StreamId) -> bool:
         """Return whether a stream is seen for the first time, and remember it."""
@@ -188,39 +208,30 @@ class StreamLister:
     async def describe(self, stream: StreamId, last: int) -> StreamInfo | None:
         """Return what is known of a stream, with its newest records; ``None`` if there is none."""
         key = self._keys.key(stream)
-        newest: list[Command] = [newest_entries(key, last)] if last > 0 else []
-        connection = await self._connection.get()
-        replies = await connection.call(*facts(key), *newest)
+        commands = [*facts(key), newest_entries(key, last)]
+        *replies, newest = await (await self._connection.get()).call(*commands)
         info = self._info(stream, replies)
-        if newest and info is not None:
-            info = replace(info, last=tuple(parse_entries(checked(replies[FACTS]))))
-        return info
+        return info and replace(info, last=tuple(parse_entries(checked(newest))))
 
     async def page(self, walk: KeyScan) -> list[StreamInfo]:
         """Return the streams of the next page."""
-        connection = await self._connection.get()
-        walk.goes_on_at(connection)
+        connection = walk.goes_on_at(await self._connection.get())
         (reply,) = await connection.call(self._next_page(walk))
         page = checked(reply)
         assert isinstance(page, list)
-        cursor, keys = page
+        walk.cursor, keys = page  # type: ignore[assignment]
+        walk.is_complete = walk.cursor == b"0"
         assert isinstance(keys, list)
-        found: list[StreamId] = []
-        for key in self._keys_of(walk, keys):
-            stream = self._keys.stream(key)
-            if stream is not None and walk.is_new(stream):
-                found.append(stream)
-        walk.cursor = cursor  # type: ignore[assignment]
-        walk.is_complete = cursor == b"0"
+        streams = [self._keys.stream(key) for key in self._keys_of(walk, keys)]
+        found = [each for each in streams if each is not None and walk.is_new(each)]
         if not found:
             return []
-        replies = await connection.call(
-            *(fact for stream in found for fact in facts(self._keys.key(stream)))
+        replies = iter(
+            await connection.call(
+                *(fact for stream in found for fact in facts(self._keys.key(stream)))
+            )
         )
-        infos = [
-            self._info(stream, replies[FACTS * at : FACTS * (at + 1)], is_listed=True)
-            for at, stream in enumerate(found)
-        ]
+        infos = [self._listed(stream, [*islice(replies, 3)]) for stream in found]
         return [info for info in infos if info is not None]
 
     def _next_page(self, walk: KeyScan) -> Command:
@@ -236,26 +247,33 @@ class StreamLister:
             return [self._keys.key_of_member(walk.tenant, name) for name in found[::2]]
         return found
 
-    def _info(
-        self, stream: StreamId, replies: Sequence[Reply], *, is_listed: bool = False
-    ) -> StreamInfo | None:
+    def _info(self, stream: StreamId, replies: Sequence[Reply]) -> StreamInfo | None:
         """Build the description from the replies to ``facts``; ``None`` if there is no stream."""
-        if is_listed and is_wrong_type(replies[0]):
-            return None  # an index may have the name of a key that holds something else
-        records, left, size = checked(replies[0]), checked(replies[1]), replies[2]
-        assert isinstance(records, int)
-        assert isinstance(left, int)
-        if not records:
+        records, left, size = replies
+        if not checked(records):
             return None
-        expires_in = None
-        if left >= 0:
-            expires_in = timedelta(milliseconds=left)
-            # The extra time that an append has added is not promised.
-            if self._ttl < expires_in <= self._ttl + self._lag:
-                expires_in = self._ttl
         return StreamInfo(
             stream,
-            records=records,
-            size_bytes=size if isinstance(size, int) else None,
-            expires_in=expires_in,
+            records=records,  # type: ignore[arg-type]
+            size_bytes=_visible(size),
+            expires_in=self._promised(checked(left)),  # type: ignore[arg-type]
         )
+
+    def _listed(self, stream: StreamId, replies: Sequence[Reply]) -> StreamInfo | None:
+        """Do the same for a listing: an index may have the name of a key that is no stream."""
+        return None if is_wrong_type(replies[0]) else self._info(stream, replies)
+
+    def _promised(self, left_ms: int) -> timedelta | None:
+        """Return how long a stream lives at least; ``None`` if it does not expire.
+
+        The extra time that an append has added is not promised.
+        """
+        if left_ms < 0:
+            return None
+        left = timedelta(milliseconds=left_ms)
+        return self._ttl if self._ttl < left <= self._ttl + self._lag else left
+
+
+def _visible(size: Reply) -> int | None:
+    """Return a size, if the server lets us see it."""
+    return size if isinstance(size, int) else None

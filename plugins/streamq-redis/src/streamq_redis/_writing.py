@@ -35,9 +35,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import timedelta
 
-import redis.exceptions as rx
-
-from streamq.driver import BackendUnavailableError, Entry, FencedError, StreamId
+from streamq.driver import BackendUnavailableError, Entry, StreamId, fenced_error
 
 from ._errors import BACKEND, is_rejected_id
 from ._naming import KeySpace
@@ -47,6 +45,7 @@ from .requests._commands import (
     add_all,
     add_if_exists,
     checked,
+    executed,
     expire,
     index_name,
     last_id,
@@ -56,10 +55,27 @@ from .requests._commands import (
 from .requests._connection import Connection
 from .requests._connection_group import SharedConnection
 
-_LONGEST_LAG_SECONDS = 30.0
 _REMEMBERED_STREAMS = 10_000
 # The hosts of writers note and drop names by their own clocks, which may differ by this much.
 _NAMES_OUTLIVE_SECONDS = 86_400
+
+
+def lag_of(ttl: timedelta) -> timedelta:
+    """Return how much longer the time to live is set than asked for, and how seldom."""
+    return min(ttl / 8, timedelta(seconds=30))
+
+
+def rejected(entries: Sequence[Entry], replies: Sequence[Reply]) -> list[Entry]:
+    """Return the entries whose ids were too small.
+
+    Raises:
+        redis.exceptions.RedisError: Something else was refused, such as a key of another type.
+    """
+    for reply in replies:
+        if not is_rejected_id(reply):
+            checked(reply)
+    pairs = zip(entries, replies, strict=False)
+    return [entry for entry, reply in pairs if is_rejected_id(reply)]
 
 
 class Appender:
@@ -69,25 +85,18 @@ class Appender:
         connection: The connection for appends.
         keys: Names of keys.
         ttl: Time to live of a stream after its last append.
+
+    Attributes:
+        lag: Longest time by which a stream may live longer than asked for.
     """
 
     def __init__(self, connection: SharedConnection, keys: KeySpace, ttl: timedelta) -> None:
         self._connection = connection
         self._keys = keys
-        seconds = ttl.total_seconds()
         # The time to live is renewed now and then, and set longer by that lag: never too short.
-        self._lag = min(seconds / 8, _LONGEST_LAG_SECONDS)
+        self.lag = lag_of(ttl)
         self._ttl_ms = milliseconds(ttl + self.lag)
         self._due: OrderedDict[bytes, float] = OrderedDict()
-
-    @property
-    def lag(self) -> timedelta:
-        """Longest time by which a stream may live longer than asked for."""
-        return timedelta(seconds=self._lag)
-
-    def forget(self, key: bytes) -> None:
-        """Set the time to live with the next append; for a stream that was deleted."""
-        self._due.pop(key, None)
 
     async def append(
         self, stream: StreamId, key: bytes, entries: Sequence[Entry], ttl: timedelta | None = None
@@ -95,10 +104,8 @@ class Appender:
         """Store entries; as :meth:`streamq.driver.ChunkQueue.append`, with the client's errors."""
         if not entries:
             return
-        connection = self._connection.current or await self._connection.get()
-        await connection.writable()
-        is_due = ttl is not None or self._due.get(key, 0.0) <= time.monotonic()
-        if len(entries) == 1 and not is_due and entries[0].index > 0:
+        connection = await self._connection.writable()
+        if self._will_bare_add_do(key, entries, ttl):
             (reply,) = await connection.call(add_if_exists(key, entries[0]))
             if reply is not None:
                 await self._settle(connection, stream, key, entries, [reply])
@@ -107,20 +114,22 @@ class Appender:
         replies = await connection.call(
             *add_all(key, entries, self._ttl_ms, *self._naming(stream, ttl))
         )
-        done = replies[-1]
-        if not isinstance(done, list):
-            # EXECABORT only says that a command was refused; that command's own error says why.
-            raise next(reply for reply in replies if isinstance(reply, rx.RedisError))
+        done = executed(replies)
         self._remember(key, asked)
         await self._settle(connection, stream, key, entries, done)
-        for reply in done[len(entries) :]:
-            checked(reply)
         if ttl is not None:
             # Not inside the transaction: a stale writer, which is refused there, must not shorten
             # the life of a stream that goes on.
-            (reply,) = await connection.call(expire(key, milliseconds(ttl)))
-            checked(reply)
-            self.forget(key)  # the next append without a time of its own sets the usual one
+            checked(*await connection.call(expire(key, milliseconds(ttl))))
+            self._due.pop(key, None)  # an append without a time of its own sets the usual one
+
+    def _will_bare_add_do(
+        self, key: bytes, entries: Sequence[Entry], ttl: timedelta | None
+    ) -> bool:
+        """Whether the cheapest request there is does all that an append has to do."""
+        if len(entries) != 1 or ttl is not None or entries[0].index == 0:
+            return False
+        return self._due.get(key, 0.0) > time.monotonic()
 
     def _naming(self, stream: StreamId, ttl: timedelta | None) -> list[Command]:
         """Return the commands that note the name of a stream for as long as it may live."""
@@ -144,19 +153,15 @@ class Appender:
         replies: Sequence[Reply],
     ) -> None:
         """Raise the error of an append whose entries were not all stored."""
-        refused = None
-        for entry, reply in zip(entries, replies, strict=False):
-            if is_rejected_id(reply):
-                refused = refused or entry
-            elif isinstance(reply, rx.RedisError):
-                raise reply
-        if refused is not None:
-            await self._check_refused(connection, stream, key, refused)
+        refused = rejected(entries, replies)
+        if refused:
+            # One that is not fenced is a repeat, which was stored before.
+            newest = await self._newest_epoch(connection, stream, key)
+            if newest > refused[0].epoch:
+                raise fenced_error(BACKEND, stream, epoch=refused[0].epoch, newest=newest)
 
-    async def _check_refused(
-        self, connection: Connection, stream: StreamId, key: bytes, entry: Entry
-    ) -> None:
-        """Raise if a refused entry is fenced; one that is repeated was stored before."""
+    async def _newest_epoch(self, connection: Connection, stream: StreamId, key: bytes) -> int:
+        """Return the epoch of the newest entry that a stream has or had."""
         last = parse_last_id(await connection.call(*last_id(key)))
         if last is None:
             raise BackendUnavailableError(
@@ -164,17 +169,10 @@ class Appender:
                 backend=BACKEND,
                 stream=str(stream),
             )
-        epoch = int(last.partition("-")[0])
-        if epoch > entry.epoch:
-            raise FencedError(
-                f"stream {stream} has been taken over: it holds records of epoch {epoch}, this "
-                f"writer has {entry.epoch} and must stop",
-                backend=BACKEND,
-                stream=str(stream),
-            )
+        return int(last.partition("-")[0])
 
     def _remember(self, key: bytes, asked: float) -> None:
-        self._due[key] = asked + self._lag
+        self._due[key] = asked + self.lag.total_seconds()
         self._due.move_to_end(key)
         if len(self._due) > _REMEMBERED_STREAMS:
             self._due.popitem(last=False)

@@ -101,6 +101,22 @@ class ExpiryChecks(StreamChecks):
         )
 
     @promises(
+        "ChunkQueue.append",
+        "The first entry creates the stream. From then on it has a time to live",
+        cause="the time to live is set where a writer begins; what it appends after another "
+        "process has deleted the stream creates one that stays for ever",
+    )
+    @requires("expires", "fenced")
+    async def test_stream_that_an_append_brings_back_has_a_time_to_live(
+        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """A writer that does not know of the deletion goes on, and then dies."""
+        await queue.append(stream, entries(b"0", b"1"))
+        await other.delete(stream)
+        await queue.append(stream, entries(b"2", first=2))
+        await self.expect_expiry(queue, stream, timedelta(seconds=self.patience), after=True)
+
+    @promises(
         "Capabilities.expires",
         "``StreamInfo.expires_in`` has the time left.",
     )

@@ -139,15 +139,19 @@ class RefusalChecks(Checks):
         async def open_and_append(settings: DriverSettings) -> None:
             await (await open_with(settings)).append(stream, entries(b"b", first=1))
 
+        async def open_and_delete(settings: DriverSettings) -> None:
+            await (await open_with(settings)).delete(stream)
+
         await queue.append(stream, entries(b"a"))
         async with backend.read_only() as settings:
-            what = "opening a backend that cannot be written to, and appending"
-            with refuses((AccessDeniedError, BackendUnavailableError), what) as caught:
-                await open_and_append(settings)
-            name = backend.driver.name
-            same(caught.value.backend, name, "the backend in the error", cause=_UNNAMED)
+            for verb, call in {"appending": open_and_append, "deleting": open_and_delete}.items():
+                what = f"opening a backend that cannot be written to, and {verb}"
+                with refuses((AccessDeniedError, BackendUnavailableError), what) as caught:
+                    await call(settings)
+                name = backend.driver.name
+                same(caught.value.backend, name, "the backend in the error", cause=_UNNAMED)
         newest = data_of((await queue.describe(stream, last=2)).last)
-        same_records(newest, [b"a"], "describe(last=2) after an append that was refused")
+        same_records(newest, [b"a"], "describe(last=2) after calls that were refused")
 
     @promises(
         "ChunkQueue",

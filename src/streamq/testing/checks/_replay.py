@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from streamq.driver import ChunkQueue, StreamId
+from streamq.driver import START, ChunkQueue, StreamId
 from streamq.testing._harness import OpenQueue
 from streamq.testing._shown import shown
 
@@ -113,6 +113,34 @@ class ReplayChecks(StreamChecks):
                 "tail in memory that lags behind, a page of the server taken for the end, or a "
                 "snapshot of before the append",
             )
+
+    @promises(
+        "ChunkQueue.read",
+        "With ``capabilities.ordered`` no record is left out: if fewer are returned than both "
+        "limits allow, they are all whose append had returned, in any process, when the call "
+        "began.",
+    )
+    @requires("replay", "ordered")
+    async def test_read_at_once_goes_beyond_what_woke_the_read_before(
+        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """What wakes a reader may be the first of many records; a takeover reads the rest."""
+        data, position = numbered(400), START
+        for first in range(0, len(data), 100):
+            waiting = self.begin(self.read(queue, stream, position))
+            await asyncio.wait({waiting}, timeout=0.02)  # nothing tells when it waits
+            some = data[first : first + 100]
+            await other.append(stream, entries(*some, first=first))
+            found = [*await waiting]
+            position = found[-1].position if found else position
+            found += await self.read(queue, stream, position, max_wait=0)
+            same_records(
+                data_of(found),
+                some,
+                "a read that waited, and a read without waiting right after it",
+                cause="a tail in memory, which still fills, is taken for all that is stored",
+            )
+            position = found[-1].position
 
     @promises(
         "Stored.position",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import redis.exceptions as rx
 
@@ -14,9 +14,6 @@ Reply: TypeAlias = "bytes | int | rx.ResponseError | list[Reply] | None"
 Command: TypeAlias = "tuple[bytes | str | int, ...]"
 Id: TypeAlias = "tuple[int, int]"
 """The id of an entry as the server orders it: epoch and index."""
-
-FACTS = 3
-"""How many replies :func:`facts` has."""
 
 _FIELD = "r"
 _SCAN_COUNT = 1_000
@@ -37,10 +34,7 @@ def add_if_exists(key: bytes, entry: Entry) -> Command:
 
 
 def add_all(key: bytes, entries: Sequence[Entry], ttl_ms: int, *also: Command) -> list[Command]:
-    """Add entries and set the time to live, as one transaction, perhaps with more commands.
-
-    The last reply is the list of the transaction's own replies, or an error.
-    """
+    """Add entries and set the time to live, as one transaction, perhaps with more commands."""
     return [
         ("MULTI",),
         *[add(key, entry) for entry in entries],
@@ -75,7 +69,7 @@ def remove_indexed(key: bytes, index: bytes, member: bytes) -> list[Command]:
 
 def milliseconds(ttl: timedelta) -> int:
     """Return a time to live as :func:`expire` takes it."""
-    return max(1, ttl // timedelta(milliseconds=1))
+    return ttl // timedelta(milliseconds=1)
 
 
 # -- reading -----------------------------------------------------------------------------------
@@ -103,7 +97,7 @@ def unblock(client_id: int) -> Command:
 
 
 def facts(key: bytes) -> list[Command]:
-    """Return how many entries a stream has, its time to live, and its size."""
+    """Ask how many entries a stream has, for its time to live, and for its size."""
     return [("XLEN", key), ("PTTL", key), ("MEMORY", "USAGE", key)]
 
 
@@ -146,6 +140,19 @@ def checked(reply: Reply) -> Reply:
     return reply
 
 
+def executed(replies: list[Reply]) -> list[Reply]:
+    """Return the replies of the commands of a transaction.
+
+    Raises:
+        redis.exceptions.RedisError: It was refused, and why.
+    """
+    done = replies[-1]
+    if not isinstance(done, list):
+        # EXECABORT only says that a command was refused; that command's own error says why.
+        raise next(reply for reply in replies if isinstance(reply, rx.RedisError))
+    return done
+
+
 def parse_durability(replies: Sequence[Reply]) -> bool:
     """Return by the replies to :func:`persistence` whether an acknowledged record is kept."""
     facts, policy, memory = replies
@@ -175,12 +182,8 @@ def is_replica(greeting: dict[bytes, Reply]) -> bool:
 
 def parse_entries(reply: Reply) -> list[Stored]:
     """Return the entries of a reply to XRANGE, XREVRANGE or (of one stream) XREAD."""
-    assert isinstance(reply, list)
-    found = []
-    for number, fields in reply:  # type: ignore[misc]
-        data = fields[1] if fields else b""  # type: ignore[index]
-        found.append(Stored(number.decode(), data))  # type: ignore[union-attr, arg-type]
-    return found
+    entries: Any = reply or ()
+    return [Stored(number.decode(), fields[1]) for number, fields in entries]
 
 
 def parse_last_id(replies: Sequence[Reply]) -> str | None:

@@ -21,7 +21,7 @@ from typing import Protocol
 import redis.exceptions as rx
 from redis.asyncio.connection import AbstractConnection
 
-from streamq_redis._errors import known, speaks_of_server
+from streamq_redis._errors import ending, speaks_of_server
 
 from ._commands import Command, Reply
 
@@ -42,6 +42,42 @@ class _Request:
     done: ReplyHandler
     deadline: float
     replies: list[Reply] = field(default_factory=list)
+
+
+class _Unsent:
+    """What waits to be sent, and the writers that wait until it is less."""
+
+    def __init__(self) -> None:
+        self._packed: list[bytes] = []
+        self._bytes = 0
+        self._is_there = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._is_ended = False
+
+    def put(self, packed: list[bytes]) -> None:
+        """Add what is to be sent."""
+        self._packed += packed
+        self._bytes += sum(map(len, packed))
+        self._is_there.set()
+
+    async def take(self) -> list[bytes]:
+        """Take everything, as soon as there is something."""
+        await self._is_there.wait()
+        self._is_there.clear()
+        packed, self._packed, self._bytes = self._packed, [], 0
+        self._has_room.set()
+        return packed
+
+    async def room(self) -> None:
+        """Wait while it is too much."""
+        while self._bytes > _UNSENT_BYTES and not self._is_ended:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    def end(self) -> None:
+        """Let everybody who waits for room go on: nothing is sent any more."""
+        self._is_ended = True
+        self._has_room.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +115,7 @@ class Connection:
 
     Attributes:
         server: Facts about the server.
+        patience: Longest time for an answer, in seconds.
         may_unblock: Whether blocking commands of this connection can be interrupted; set by
             ``check_unblock``.
         was_dropped: Whether it ended by :meth:`drop`.
@@ -86,16 +123,13 @@ class Connection:
 
     def __init__(self, transport: AbstractConnection, server: Server, patience: float) -> None:
         self.server = server
-        self.may_unblock = False
+        self.patience = patience
+        self.may_unblock: bool
         self.was_dropped = False
         self._transport = transport
-        self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._requests: deque[_Request] = deque()
-        self._unsent: list[bytes] = []
-        self._unsent_bytes = 0
-        self._has_unsent = asyncio.Event()
-        self._has_room = asyncio.Event()
+        self._unsent = _Unsent()
         self._watch: asyncio.TimerHandle | None = None
         self._overdue: _Request | None = None
         self._lost: Exception | None = None
@@ -108,7 +142,7 @@ class Connection:
         """Whether requests can still be sent."""
         return self._lost is None
 
-    def submit(self, commands: list[Command], done: ReplyHandler, *, extra: float = 0.0) -> None:
+    def submit(self, commands: list[Command], done: ReplyHandler, patience: float) -> None:
         """Send commands and call ``done`` with their replies.
 
         Commands that are submitted in one turn of the event loop are sent together.
@@ -116,19 +150,17 @@ class Connection:
         Args:
             commands: Sent in one piece.
             done: Called when all replies have arrived, or when the connection is lost.
-            extra: Seconds that the server may take beyond the usual time, for blocking commands.
+            patience: Longest time for the answer, in seconds.
         """
         if self._lost is not None:
             done([], self._lost)
             return
         packed = self._transport.pack_commands(commands)
-        deadline = self._loop.time() + self._patience + extra
+        deadline = self._loop.time() + patience
         self._requests.append(_Request(len(commands), done, deadline))
         if self._watch is None:
             self._watch = self._loop.call_at(self._requests[0].deadline, self._check)
-        self._unsent += packed
-        self._unsent_bytes += sum(map(len, packed))
-        self._has_unsent.set()
+        self._unsent.put(packed)
 
     def call(self, *commands: Command) -> asyncio.Future[list[Reply]]:
         """Send commands; the result is the list of their replies.
@@ -145,7 +177,7 @@ class Connection:
             else:
                 future.set_exception(error)
 
-        self.submit([*commands], done)
+        self.submit([*commands], done, self.patience)
         return future
 
     async def writable(self) -> None:
@@ -154,9 +186,7 @@ class Connection:
         Raises:
             Exception: The connection is lost.
         """
-        while self._lost is None and self._unsent_bytes > _UNSENT_BYTES:
-            self._has_room.clear()
-            await self._has_room.wait()
+        await self._unsent.room()
         if self._lost is not None:
             raise self._lost
 
@@ -191,56 +221,51 @@ class Connection:
     # -- inside --------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
+        reason: Exception = rx.ConnectionError("connection closed")
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._send())
                 tasks.create_task(self._receive())
         except* Exception as group:  # noqa: BLE001 - no caller may wait for ever
-            self._lose(known(group.exceptions[0]))
+            reason = ending(group)
         finally:
-            self._lose(rx.ConnectionError("connection closed"))
-            # A socket that accepts no more bytes is not waited for.
-            with contextlib.suppress(rx.RedisError, OSError):
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await self._transport.disconnect()
+            self._lose(reason)
+            await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        self._unsent.end()
+        # A socket that accepts no more bytes is not waited for.
+        with contextlib.suppress(rx.RedisError, OSError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._transport.disconnect()
 
     async def _send(self) -> None:
         while True:
-            await self._has_unsent.wait()
-            self._has_unsent.clear()
-            packed, self._unsent, self._unsent_bytes = self._unsent, [], 0
-            self._has_room.set()
-            await self._transport.send_packed_command(packed, check_health=False)
+            await self._transport.send_packed_command(await self._unsent.take())
 
     async def _receive(self) -> None:
         while True:
             reply: Reply
             try:
-                reply = await self._transport.read_response(
-                    disable_decoding=True, disconnect_on_error=False
-                )
+                reply = await self._transport.read_response(disable_decoding=True)
             except rx.ResponseError as exc:
-                reply = exc
-                self._judge(exc)
-            except rx.AuthenticationError as exc:
-                # It forgets who we are; whether it refuses us is found out by logging in again.
-                raise rx.ConnectionError(f"it asks for credentials again: {exc}") from exc
+                reply = self._judged(exc)
             # Errors that redis-py takes for a broken connection (LOADING) do end it.
-            if not self._requests:
-                raise rx.InvalidResponse("an answer without a request")
             request = self._requests[0]
             request.replies.append(reply)
             if len(request.replies) == request.count:
                 self._requests.popleft()
-                request.done(request.replies, None)
-                self._end_if_judged()
+                self._answer(request)
 
-    def _judge(self, reply: rx.ResponseError) -> None:
+    def _judged(self, reply: rx.ResponseError) -> rx.ResponseError:
+        """Return an error reply, and remember the first one that shows what the server is."""
         if speaks_of_server(reply):
             self._verdict = self._verdict or reply
+        return reply
 
-    def _end_if_judged(self) -> None:
-        """Give the server up, once the request that has shown what it is has its replies."""
+    def _answer(self, request: _Request) -> None:
+        """Answer a request; give the server up once the one that shows what it is has its reply."""
+        request.done(request.replies, None)
         if self._verdict is not None:
             self._lose(self._verdict)  # before any caller can try again
             raise self._verdict
@@ -253,20 +278,24 @@ class Connection:
         deadline = request.deadline
         if deadline > self._loop.time():
             self._watch = self._loop.call_at(deadline, self._check)
-        elif request is not self._overdue:
-            # If our event loop was blocked, the answer has arrived and was only not read yet.
+        else:
+            self._end_unless_first(request)
+
+    def _end_unless_first(self, request: _Request) -> None:
+        """End the connection, unless this request is found overdue for the first time.
+
+        If our event loop was blocked, the answer has arrived and was only not read yet.
+        """
+        if request is self._overdue:
+            self.abort(rx.TimeoutError("no answer; the connection was dropped"))
+        else:
             self._overdue = request
             self._watch = self._loop.call_later(_LAST_CHANCE_SECONDS, self._check)
-        else:
-            self.abort(rx.TimeoutError("no answer; the connection was dropped"))
 
     def _lose(self, reason: Exception) -> None:
         if self._lost is not None:
             return
         self._lost = reason
-        if self._watch is not None:
-            self._watch.cancel()
-        self._has_room.set()
         while self._requests:
             self._requests.popleft().done([], reason)
         self._report(reason)

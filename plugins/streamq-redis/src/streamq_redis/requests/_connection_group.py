@@ -105,18 +105,13 @@ class ConnectionGroup:
 
     def close(self) -> None:
         """Close all connections for good; every waiting caller gets ``ClosedError``."""
-        self._is_closed = True
-        if self._later is not None:
-            self._later.cancel()
-        if self._lookout is not None:
-            self._lookout.cancel()
+        self._end_lookout()
         for member in self._members:
             member.close()
 
     async def gone(self) -> None:
         """Wait until none is being made after :meth:`close`; cancelling only stops the wait."""
-        if self._lookout is not None:
-            await asyncio.wait({self._lookout})
+        await self._lookout_gone()
         for member in self._members:
             await member.gone()
 
@@ -137,6 +132,17 @@ class ConnectionGroup:
         self._dropped_at = self._loop.time()
         for member in self._members:
             member.drop(self._given_up_at, reason)
+
+    def _end_lookout(self) -> None:
+        self._is_closed = True
+        if self._later is not None:
+            self._later.cancel()
+        if self._lookout is not None:
+            self._lookout.cancel()
+
+    async def _lookout_gone(self) -> None:
+        if self._lookout is not None:
+            await asyncio.wait({self._lookout})
 
     async def _look_out(self) -> None:
         while not self._is_closed:  # its cancellation may have become a ``ClosedError``
@@ -173,9 +179,9 @@ class SharedConnection:
         return connection if connection is not None and connection.is_open else None
 
     @property
-    def was_dropped(self) -> bool:
-        """Whether the latest connection ended because of what another one had learnt."""
-        return self._connection is not None and self._connection.was_dropped
+    def latest(self) -> Connection | None:
+        """The connection that was made last, which may be lost."""
+        return self._connection
 
     async def get(self) -> Connection:
         """Return the connection; connect if there is none.
@@ -187,6 +193,18 @@ class SharedConnection:
         """
         return self.current or await self._connecting.result()
 
+    async def writable(self) -> Connection:
+        """Return the connection once not too much is waiting to be sent.
+
+        Raises:
+            ClosedError: :meth:`close` has been called.
+            redis.exceptions.RedisError: Connecting has failed, or the connection is lost.
+            OSError: Connecting has failed.
+        """
+        connection = await self.get()
+        await connection.writable()
+        return connection
+
     def drop(self, moment: float, reason: Exception) -> None:
         """Drop the connection if connecting began before a moment."""
         connection = self.current
@@ -196,8 +214,8 @@ class SharedConnection:
     def close(self) -> None:
         """Close the connection for good; every waiting caller gets ``ClosedError``."""
         self._connecting.close()
-        if self._connection is not None:
-            self._connection.drop(closed_error(BACKEND))
+        if self.current is not None:
+            self.current.drop(closed_error(BACKEND))
 
     async def gone(self) -> None:
         """Wait until it is not being made after :meth:`close`; cancelling only stops the wait."""

@@ -6,6 +6,7 @@ Design: docs/design/redis.md.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import redis.exceptions as rx
 from redis.asyncio.connection import AbstractConnection
@@ -43,15 +44,28 @@ class Connector:
         where = self._pool.connection_kwargs
         self._resolver = Resolver(where.get("host", "localhost"), where.get("port", 6379))
 
-    async def connect(self) -> Connection:
-        """Make a connection and log in.
+    async def connect(
+        self, prepare: Callable[[Connection], Awaitable[None]] | None = None
+    ) -> Connection:
+        """Make a connection, log in, and prepare it; if that fails, it is closed.
+
+        Args:
+            prepare: Makes the first requests on the connection.
 
         Raises:
             redis.exceptions.RedisError: The server cannot be reached in time, or refuses us.
             OSError: The server cannot be reached.
             ConfigurationError: The server is too old, or the source of credentials unusable.
         """
-        return await self._login.attempt(self._connect)
+        connection = await self._login.attempt(self._connect)
+        if prepare is not None:
+            try:
+                await prepare(connection)
+            except BaseException:
+                connection.drop(rx.ConnectionError("not needed"))
+                await connection.gone()
+                raise
+        return connection
 
     async def connect_again(self) -> Connection:
         """Make a connection with the latest credentials, without asking for new ones.
