@@ -69,7 +69,7 @@ format: $(READY) ## Put the sources into the house style.
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-bench: $(READY) ## Measure latency and throughput beside a bare client (BENCH=a2a, access, cancel, cost, gateway_load, kafka, many_streams, postgres, reading_over_http, revocation, s3sns, sqs, streams).
+bench: $(READY) ## Measure latency and throughput beside a bare client (BENCH=a2a, access, cancel, cost, gateway_load, kafka, many_streams, migrating, postgres, reading_over_http, revocation, s3sns, sqs, streams).
 	@$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
 
 chaos: $(READY) ## Break everything for CHAOS_SECONDS=120, by CHAOS_SEED=7, and count what is lost (CHAOS_BACKEND=redis, sqlite, postgres, kafka, s3sns, sqs, workflow_streams).
