@@ -8,6 +8,8 @@ from __future__ import annotations
 import ipaddress
 from typing import TypeAlias
 
+from ._comma_lists import listed
+
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -17,9 +19,7 @@ def networks_of(text: str) -> list[Network]:
     Raises:
         ValueError: One of them is neither.
     """
-    return [
-        ipaddress.ip_network(each, strict=False) for each in map(str.strip, text.split(",")) if each
-    ]
+    return [ipaddress.ip_network(each, strict=False) for each in listed(text)]
 
 
 def networks_text(text: str) -> str:

@@ -15,6 +15,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from ._comma_lists import listed
 from ._configuration_files import (
     CONFIG_FILE_VARIABLE,
     DEBUG_VARIABLE,
@@ -156,7 +157,7 @@ class Settings(GeneralSettings):
     @field_validator("gateway_cancel_tenants")
     @classmethod
     def _are_tenants(cls, value: str) -> str:
-        for name in filter(None, map(str.strip, value.split(","))):
+        for name in listed(value):
             user_stream(name, "any")  # raises if it is no tenant
         return value
 

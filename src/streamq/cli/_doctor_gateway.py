@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from streamq._comma_lists import listed
 from streamq._errors import ConfigurationError
 from streamq._loopback import is_loopback
+from streamq._networks import networks_of
 from streamq._settings import Settings
 from streamq.driver import Finding
 from streamq.opening._open import configured_driver
@@ -162,7 +164,7 @@ def _encryption(settings: Settings, needs_tokens: bool) -> Finding:
 
 
 def _origins(settings: Settings, needs_tokens: bool) -> list[Finding]:
-    origins = [each.strip().lower() for each in settings.gateway_origins.split(",") if each.strip()]
+    origins = listed(settings.gateway_origins.lower())
     subject, found = "other sites (CORS)", list[Finding]()
     if "*" in origins:
         reader = "with a token that it has" if needs_tokens else "as everybody who opens it"
@@ -201,7 +203,7 @@ def _origins(settings: Settings, needs_tokens: bool) -> list[Finding]:
 
 
 def _hosts(settings: Settings, needs_tokens: bool) -> list[Finding]:
-    if "*" not in [each.strip() for each in settings.gateway_hosts.split(",")]:
+    if "*" not in listed(settings.gateway_hosts):
         return []
     return [
         Finding(
@@ -216,8 +218,7 @@ def _hosts(settings: Settings, needs_tokens: bool) -> list[Finding]:
 
 
 def _proxies(settings: Settings) -> list[Finding]:
-    given = (each.strip() for each in settings.gateway_trusted_proxies.split(","))
-    networks = (ipaddress.ip_network(each, strict=False) for each in given if each)
+    networks = networks_of(settings.gateway_trusted_proxies)
     wide = [str(each) for each in networks if each.prefixlen < _LEAST_PREFIX[each.version]]
     if not wide:
         return []

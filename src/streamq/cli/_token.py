@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from streamq._comma_lists import listed
 from streamq._errors import ConfigurationError
 from streamq._settings import load_settings
 
@@ -221,7 +222,7 @@ def _show_claims(claims: Mapping[str, Any], *, as_json: bool) -> None:
 
 def _actions(given: list[str]) -> list[str]:
     """Return the actions of options, each of which may list several."""
-    return [each.strip().lower() for text in given for each in text.split(",") if each.strip()]
+    return [each for text in given for each in listed(text.lower())]
 
 
 def _write_new(path: Path, text: str, mode: int) -> None:

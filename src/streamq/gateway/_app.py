@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from streamq._comma_lists import listed
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue
 
@@ -158,8 +159,8 @@ def build_app(
     gateway = Gateway(queue, chosen, bounds, Authority(chosen, authorizer))
     gateways = LoopGateways(gateway)
     site_rules = SiteRules.of(
-        _listed(chosen.gateway_hosts) if hosts is None else hosts,
-        _listed(chosen.gateway_origins) if origins is None else origins,
+        listed(chosen.gateway_hosts) if hosts is None else hosts,
+        listed(chosen.gateway_origins) if origins is None else origins,
         chosen.gateway_host,
     )
     needs_tokens = gateway.authority.needs_tokens
@@ -201,10 +202,6 @@ class _GatewayApp(Starlette):
         if scope["type"] == "http":
             hide_tickets(scope)
         await super().__call__(scope, receive, send)
-
-
-def _listed(names: str) -> list[str]:
-    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 class _InTurn:

@@ -13,6 +13,7 @@ from collections.abc import Collection
 
 from starlette.requests import Request
 
+from streamq._comma_lists import listed
 from streamq._errors import ConfigurationError, StreamNotFoundError, StreamqError
 from streamq._events import StreamId
 from streamq._settings import Settings
@@ -311,7 +312,7 @@ def anonymous_actions(text: str) -> tuple[Action, ...]:
     if text.strip().lower() == _NOTHING:
         return ()
     found = []
-    for name in filter(None, (part.strip().lower() for part in text.split(","))):
+    for name in listed(text.lower()):
         try:
             found.append(Action(name))
         except ValueError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from streamq._comma_lists import listed
 from streamq._settings import Settings
 from streamq.access import Issuer
 
@@ -30,7 +31,7 @@ def cancelling_tenants(
         is_one_of_many: Whether the application has named the tenant of this request, so that other
             requests may have other ones.
     """
-    given = frozenset(filter(None, map(str.strip, settings.gateway_cancel_tenants.split(","))))
+    given = frozenset(listed(settings.gateway_cancel_tenants))
     if given:
         return given
     named = [frozenset((i.tenant,)) if i.tenant is not None else i.tenants for i in issuers]

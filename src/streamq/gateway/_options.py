@@ -10,6 +10,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from streamq._capabilities import Capabilities, LatencyClass
+from streamq._comma_lists import listed
 from streamq._errors import ConfigurationError
 from streamq._settings import Settings
 
@@ -126,10 +127,9 @@ class GatewayOptions:
         Raises:
             ConfigurationError: As for the constructor.
         """
-        proxies = (each.strip() for each in settings.gateway_trusted_proxies.split(","))
         return cls(
             max_connections=settings.gateway_max_connections or None,
-            trusted_proxies=tuple(each for each in proxies if each),
+            trusted_proxies=tuple(listed(settings.gateway_trusted_proxies)),
         )
 
     def queries(self, capabilities: Capabilities) -> int:

@@ -9,6 +9,7 @@ Design: docs/design/gateway.md.
 
 from __future__ import annotations
 
+from streamq._comma_lists import listed
 from streamq._errors import ConfigurationError
 from streamq._events import StreamId
 from streamq._settings import Settings
@@ -30,7 +31,7 @@ def settings_of_tenant(settings: Settings, tenant: str) -> Settings:
 
 def _by_tenant(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for part in filter(None, (each.strip() for each in text.split(","))):
+    for part in listed(text):
         tenant, _, converter = (each.strip() for each in part.partition("="))
         module, _, name = converter.partition(":")
         if not module or not name:
