@@ -1,6 +1,7 @@
 """An agent of A2A: its worker, its server, and a client that sees the poem grow."""
 
 import asyncio
+import os
 import uuid
 
 import httpx
@@ -23,6 +24,8 @@ from streamq.a2a.server import Agent, create_app
 from streamq.gateway import serve
 from streamq.temporal import StreamqPlugin, connect, streaming_activity
 
+PORT = int(os.environ.get("PORT", "8017"))
+
 
 @streaming_activity
 async def write_poem(stream: StreamWriter, subject: str) -> None:
@@ -43,7 +46,7 @@ agent = Agent(
     ),
     task_queue="poems",
     activity=write_poem,
-    url="http://127.0.0.1:8017",
+    url=f"http://127.0.0.1:{PORT}",
 )
 
 
@@ -60,7 +63,7 @@ async def main() -> None:
     client = await connect(plugins=[StreamqPlugin(), AgentPlugin()])
     async with (
         Worker(client, task_queue="poems", activities=[write_poem]),
-        serve(create_app(agent, client=client), port=8017),
+        serve(create_app(agent, client=client), port=PORT),
         httpx.AsyncClient(timeout=60) as http,
     ):
         poet = await ClientFactory(ClientConfig(httpx_client=http)).create_from_url(agent.url)

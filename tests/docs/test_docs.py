@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from streamq import installed_drivers
-from streamq.devserver import TemporalDevServer
+from streamq.devserver import TemporalDevServer, free_port
 from streamq_s3sns import S3SnsDriver, S3SnsSettings
 
 ROOT = Path(__file__).parents[2]
@@ -152,7 +152,8 @@ def test_every_way_to_write_an_activity_has_a_program_that_runs(
 ) -> None:
     """The author of such an activity copies the program as it stands."""
     script = EXAMPLES / f"{example}.py"
-    output = run(script, tmp_path, STREAMQ_TEMPORAL_ADDRESS=temporal_address)
+    port = str(free_port())
+    output = run(script, tmp_path, STREAMQ_TEMPORAL_ADDRESS=temporal_address, PORT=port)
     assert output.splitlines() == printed.split("|")
 
 
