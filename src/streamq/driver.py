@@ -28,6 +28,7 @@ Design: docs/design/contract.md.
 from __future__ import annotations
 
 import abc
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -163,6 +164,21 @@ def new_entries(
             fresh.append(entry)
             newest = (entry.epoch, entry.index)
     return fresh
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAppend:
+    """One append among several: the arguments of :meth:`ChunkQueue.append`.
+
+    Attributes:
+        stream: Which stream.
+        entries: In order.
+        ttl: Time to live from now; ``None`` for ``QueueOptions.ttl``.
+    """
+
+    stream: StreamId
+    entries: Sequence[Entry]
+    ttl: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +325,40 @@ class ChunkQueue(abc.ABC):
             StreamNotFoundError: Allowed where streams are not fenced: the stream was deleted since
                 it was opened, and only an entry with index 0 creates it again.
         """
+
+    async def append_many(self, appends: Sequence[StreamAppend]) -> Sequence[StreamqError | None]:
+        """Make appends to several streams at the same time; return how each of them ended.
+
+        Each is an :meth:`append` of its own, and one that fails leaves the others as they are.
+
+        Optional: the default calls :meth:`append` for each. streamq calls it only where a driver
+        implements it, with all that its writers have ready, one append of each stream. It pays
+        where one request carries entries of many streams, and none of them holds up the others.
+
+        Cancellation: every append is left as a cancelled :meth:`append` leaves it.
+
+        Size: streamq hands over at most 1,000 appends, and adds none beyond 4 MiB.
+
+        Args:
+            appends: Of different streams; none has no effect.
+
+        Returns:
+            For each append, in order, ``None`` if :meth:`append` would have returned, or else the
+            error that it would have raised.
+
+        Raises:
+            StreamqError: The error of every append, such as ``ClosedError``.
+        """
+        ended = await asyncio.gather(
+            *(self.append(each.stream, each.entries, ttl=each.ttl) for each in appends),
+            return_exceptions=True,
+        )
+        outcomes: list[StreamqError | None] = []
+        for outcome in ended:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, StreamqError):
+                raise outcome
+            outcomes.append(outcome)
+        return outcomes
 
     @abc.abstractmethod
     async def read(
@@ -602,6 +652,7 @@ __all__ = [
     "LatencyClass",
     "QueueOptions",
     "Stored",
+    "StreamAppend",
     "StreamInfo",
     "new_entries",
 ]

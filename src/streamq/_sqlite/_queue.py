@@ -25,8 +25,10 @@ from streamq.driver import (
     QueueOptions,
     StorageFullError,
     Stored,
+    StreamAppend,
     StreamId,
     StreamInfo,
+    StreamqError,
     decode_position,
 )
 
@@ -37,6 +39,7 @@ from ._errors import BACKEND
 from ._live_tail import PendingRead
 from ._reading import ReadingThread
 from ._settings import SqliteSettings
+from ._shares import Shares
 from ._thread import Job, RemovalJob
 from ._writing import WritingThread
 
@@ -97,13 +100,17 @@ class SqliteQueue(ChunkQueue):
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        append = partial(
-            self._writer.append,
-            stream=stream,
-            entries=tuple(entries),
-            ttl=ttl or self._options.ttl,
+        await self._write(Job, str(stream), self._appending(stream, entries, ttl))
+
+    async def append_many(self, appends: Sequence[StreamAppend]) -> Sequence[StreamqError | None]:
+        shares = Shares(len(appends))
+        self._writer.submit_all(
+            [
+                Job(self._appending(each.stream, each.entries, each.ttl), share, str(each.stream))
+                for each, share in zip(appends, shares.each, strict=True)
+            ]
         )
-        await self._write(Job, str(stream), append)
+        return await shares.future if appends else []
 
     async def read(
         self,
@@ -194,15 +201,25 @@ class SqliteQueue(ChunkQueue):
 
     # -- inside --------------------------------------------------------------------------------
 
+    def _appending(
+        self, stream: StreamId, entries: Sequence[Entry], ttl: timedelta | None
+    ) -> Callable[[sqlite3.Connection], None]:
+        return partial(
+            self._writer.append,
+            stream=stream,
+            entries=tuple(entries),
+            ttl=ttl or self._options.ttl,
+        )
+
     async def _write(
         self,
         kind: type[Job[None]],
         name: str | None,
         run: Callable[[sqlite3.Connection], None],
     ) -> None:
-        job = kind(run, self._loop.create_future(), name)
-        self._writer.submit(job)
-        await job.future
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._writer.submit(kind(run, future, name))
+        await future
 
     async def _query(self, name: str | None, run: Callable[[sqlite3.Connection], T]) -> T:
         future: asyncio.Future[T] = self._loop.create_future()

@@ -31,6 +31,7 @@ from ._doorbells import Doorbells
 from ._errors import BACKEND, sqlite_errors
 from ._file import Change, DatabaseFile
 from ._open_files import close, open_files
+from ._shares import Result
 
 _log = logging.getLogger("streamq.sqlite")
 _OPEN_TRIES = 5
@@ -38,20 +39,20 @@ _CHECK_SECONDS = 0.01  # a commit is checked in any case, and each poll of a blo
 _MERGE_SECONDS = 1.0
 
 T = TypeVar("T")
-Answer: TypeAlias = tuple[asyncio.Future[Any], Any, StreamqError | None]
-"""A future, with its result or its error."""
+Answer: TypeAlias = tuple[Result[Any], Any, StreamqError | None]
+"""Where a result goes, and the result or an error."""
 
 
 @dataclass(slots=True, eq=False)
 class Job(Generic[T]):
-    """Work for a thread's connection, and the future of its result.
+    """Work for a thread's connection, and where its result goes.
 
     Attributes:
         name: Stream that it is about, for errors.
     """
 
     run: Callable[[sqlite3.Connection], T]
-    future: asyncio.Future[T]
+    future: Result[T]
     name: str | None
 
 
@@ -66,7 +67,7 @@ class Waiting(Protocol):
     def name(self) -> str | None: ...
 
     @property
-    def future(self) -> asyncio.Future[Any]: ...
+    def future(self) -> Result[Any]: ...
 
 
 class ConnectionThread(abc.ABC):

@@ -25,6 +25,7 @@ from streamq.driver import (
     StreamId,
     StreamqError,
     closed_error,
+    for_stream,
 )
 
 from . import _removal as removal
@@ -70,6 +71,19 @@ class WritingThread(ConnectionThread):
         if self._refusal is None:
             self._jobs.put([job])
         self._refuse_if_ended(job)
+
+    def submit_all(self, jobs: Sequence[Job[None]]) -> None:
+        """Run jobs in one transaction, or a few if they are many.
+
+        Raises:
+            StreamqError: The thread takes no more jobs.
+        """
+        if self._refusal is not None:
+            raise for_stream(self._refusal, None)
+        for first in range(0, len(jobs), _MAX_GROUP):
+            self._jobs.put(jobs[first : first + _MAX_GROUP])
+        for job in jobs:
+            self._refuse_if_ended(job)
 
     def refuse(self) -> None:
         """Take no more jobs; those that have been submitted are committed."""

@@ -12,9 +12,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequen
 from datetime import timedelta
 from typing import Any
 
-from streamq._errors import StreamNotFoundError
+from streamq._errors import StreamNotFoundError, StreamqError
 from streamq._events import StreamId
-from streamq.driver import ChunkQueue, Entry, StreamInfo
+from streamq.driver import ChunkQueue, Entry, StreamAppend, StreamInfo
 from streamq.records._wire import MAX_EPOCH
 
 from ._answers import check_info, is_count
@@ -48,6 +48,36 @@ async def append(
         raise unexpected(
             exc, "ChunkQueue.append", backend=queue.backend, of=type(queue), stream=stream
         ) from exc
+
+
+def has_append_many(queue: ChunkQueue) -> bool:
+    """Whether the driver implements :meth:`ChunkQueue.append_many`."""
+    return type(queue).append_many is not ChunkQueue.append_many
+
+
+async def append_many(
+    queue: ChunkQueue, appends: Sequence[StreamAppend]
+) -> Sequence[StreamqError | None]:
+    """Call :meth:`ChunkQueue.append_many`.
+
+    Raises:
+        DriverError: The driver broke the contract.
+        StreamqError: What the driver raised.
+    """
+    outcomes: Sequence[StreamqError | None] = await _called(queue, "append_many", None, appends)
+    problem = ""
+    if not isinstance(outcomes, Sequence) or len(outcomes) != len(appends):
+        problem = f"append_many() returned {shown(outcomes)} for {len(appends)} appends"
+    for outcome in () if problem else outcomes:
+        if outcome is None:
+            continue
+        if not isinstance(outcome, StreamqError):
+            problem = f"append_many() returned {shown(outcome)}, neither None nor a StreamqError"
+        elif isinstance(outcome, StreamNotFoundError) and queue.capabilities.fenced:
+            problem = f"append_many() returned StreamNotFoundError: {outcome}"
+    if problem:
+        raise breach(problem, "ChunkQueue.append_many", backend=queue.backend)
+    return outcomes
 
 
 async def describe(queue: ChunkQueue, stream: StreamId, *, last: int = 0) -> StreamInfo:

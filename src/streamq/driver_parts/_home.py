@@ -18,7 +18,10 @@ from typing import Any
 from streamq._errors import ForeignLoopError
 from streamq._events import StreamId
 
-_CALLS = ("append", "read", "describe", "delete", "commit", "release", "newest_epoch", "sweep")
+_CALLS = (
+    *("append", "append_many", "read", "describe", "delete"),
+    *("commit", "release", "newest_epoch", "sweep"),
+)
 
 
 class Home:

@@ -86,6 +86,11 @@ class WriterQuota:
         """
         return cls(stream, load_quotas(settings).of_tenant(stream.tenant))
 
+    @property
+    def delays(self) -> bool:
+        """Whether there is a bound of bytes per second, so that :meth:`book` may return a delay."""
+        return self._throttle is not None
+
     def book(self, size: int) -> float:
         """Count bytes that are to be stored; return how many seconds to wait before."""
         return 0.0 if self._throttle is None else self._throttle.book(size)

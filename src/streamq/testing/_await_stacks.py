@@ -20,7 +20,7 @@ from ._shown import shown
 
 _CALLS = frozenset(
     {
-        *("append", "read", "describe", "delete", "streams", "commit", "release"),
+        *("append", "append_many", "read", "describe", "delete", "streams", "commit", "release"),
         *("newest_epoch", "sweep", "aclose", "open", "examine", "provision"),
     }
 )

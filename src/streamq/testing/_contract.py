@@ -82,7 +82,7 @@ _MANDATORY = "Mandatory."
 _MADE_BY_AUTHORS = ("Capabilities", "Stored", "StreamInfo", "Finding")
 
 CLASSES = (
-    *("ChunkQueue", "Driver", "Capabilities", "Entry", "Stored", "StreamInfo"),
+    *("ChunkQueue", "Driver", "Capabilities", "Entry", "StreamAppend", "Stored", "StreamInfo"),
     *("QueueOptions", "Finding"),
 )
 """The classes of the contract, in the order in which an author meets them."""

@@ -1,4 +1,8 @@
-"""Stores the batches of an outbox in the backend: one task, one batch at a time.
+"""Stores the batches of an outbox in the backend, one at a time, and owns the task of a writer.
+
+Where the driver can store for many streams at once, the batches of all writers travel together, and
+the task has work only after a failure. Elsewhere, and with a codec, a quota or a fence of our own,
+the task carries each batch itself.
 
 Design: docs/design/writing.md.
 """
@@ -8,20 +12,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from streamq._errors import ChunkTooLargeError, ClosedError, StreamqError, error_text
 from streamq._events import StreamId
 from streamq._retry import RetryPolicy
 from streamq.calling import _calls as calling
-from streamq.driver import ChunkQueue, Entry, Home
+from streamq.driver import ChunkQueue, Entry, Home, StreamAppend
 from streamq.quotas._writers import WriterQuota
 from streamq.records._codec import Codec, conceal
 from streamq.records._wire import SealBody
 
 from ._fence import Fence
 from ._outbox import Batch, Outbox
+from ._shared_sending import SharedCall, shared_sending
 from ._wakeup import Wakeup
 
 
@@ -57,7 +62,9 @@ class Sender:
     ) -> None:
         self.home = Home("writer", backend=queue.backend, stream=stream)
         """The event loop of the task."""
-        self.wake = Wakeup(str(stream))
+        is_plain = codec is None and fence is None and not (quota and quota.delays)
+        self._shared = shared_sending(queue, retry.call_seconds) if is_plain else None
+        self.wake = Wakeup(str(stream), None if self._shared is None else self._enlist)
         """To be set after the outbox was given something to send."""
         self.lock = threading.Lock()
         """Held while the outbox is changed, since threads do so as well; never across an await."""
@@ -75,12 +82,17 @@ class Sender:
         self._sealed_ttl = sealed_ttl
         self._quota = quota
         self._is_closing = False
+        self._is_enlisted = False
+        self._batch: Batch | None = None
+        self._call: SharedCall | None = None
+        self._setback: StreamqError | None = None
+        self._attention = asyncio.Event()
         self._hurries = asyncio.Event()
         self._progressed = asyncio.Event()
-        if outbox.has_work:  # the reset
-            self.wake.set()
         self._task = asyncio.create_task(self._run(), name=f"streamq-writer {stream}")
         self._task.add_done_callback(self._on_stopped)
+        if outbox.has_work:  # the reset
+            self.wake.set()
 
     def raise_error(self) -> None:
         """Raise the error that stopped the task, if one did."""
@@ -153,18 +165,17 @@ class Sender:
             self._task.cancel()
             try:
                 await asyncio.gather(self._task, return_exceptions=True)
+                if self._call is not None and (call := self._call.leave()) is not None:
+                    await asyncio.wait({call})
             finally:
                 self._progressed.set()
 
     async def _run(self) -> None:
         try:
-            while not self._outbox.is_sealed:
-                await self._wait_for_work()
-                self.wake.clear()
-                while (batch := self._pack()) is not None:
-                    await self._send(batch)
-                    if self._fence is not None:
-                        await self._fence.check_if_due()
+            if self._shared is None:
+                await self._send_alone()
+            else:
+                await self._send_after_failures()
         except StreamqError as exc:
             exc.stream = exc.stream or str(self._stream)
             self.error = exc
@@ -176,6 +187,78 @@ class Sender:
                 stream=str(self._stream),
             )
             self.error.__cause__ = exc
+
+    # -- together with other writers -----------------------------------------------------------
+
+    def take(self) -> StreamAppend | None:
+        """Return what is to be stored now, for the shared sending."""
+        batch = None if self._task.done() else self._pack()
+        self._is_enlisted = batch is not None
+        self._batch = batch
+        if batch is None:
+            return None
+        return StreamAppend(self._stream, batch.entries(), self._ttl_of(batch))
+
+    def begun(self, call: SharedCall) -> None:
+        """Note the call that carries what was taken."""
+        self._call = call
+
+    def ended(self, error: StreamqError | None) -> None:
+        """Go on after an append; after one that has failed, the task repeats it."""
+        self._call = None
+        if error is not None:
+            self._setback = error
+            self._attention.set()
+        elif self._batch is not None:
+            self._acknowledge(self._batch)
+            self._go_on()
+
+    def _enlist(self) -> None:
+        if not self._is_enlisted and self._shared is not None:
+            self._is_enlisted = True
+            self._shared.enlist(self._queue, self)
+
+    def _go_on(self) -> None:
+        self._is_enlisted = False
+        if self._outbox.is_sealed:
+            self._attention.set()
+        elif self._outbox.has_work:
+            self._enlist()
+
+    async def _send_after_failures(self) -> None:
+        while not self._outbox.is_sealed:
+            await self._attention.wait()
+            self._attention.clear()
+            error, self._setback = self._setback, None
+            if error is not None and self._batch is not None:
+                await self._store(self._batch.entries(), self._ttl_of(self._batch), error)
+                self._acknowledge(self._batch)
+                self._go_on()
+
+    async def _store(
+        self, entries: Sequence[Entry], ttl: timedelta | None, error: StreamqError | None = None
+    ) -> None:
+        """Append until that succeeds; an error is that of the first attempt, made elsewhere."""
+
+        async def append() -> None:
+            nonlocal error
+            if error is not None:
+                first, error = error, None
+                raise first
+            await calling.append(self._queue, self._stream, entries, ttl=ttl)
+
+        await self._retry.run(append)
+
+    # -- alone ---------------------------------------------------------------------------------
+
+    async def _send_alone(self) -> None:
+        while not self._outbox.is_sealed:
+            await self._wait_for_work()
+            self.wake.clear()
+            while (batch := self._pack()) is not None:
+                await self._send(batch)
+                if self._fence is not None:
+                    await self._fence.check_if_due()
 
     async def _wait_for_work(self) -> None:
         if self._fence is None:
@@ -201,17 +284,22 @@ class Sender:
             return self._outbox.pack()
 
     async def _send(self, batch: Batch) -> None:
-        ttl = self._sealed_ttl if batch.seals else self._ttl
         entries = await self._entries(batch)
         if self._quota is not None:
             await self._wait_for_quota(self._quota, sum(len(entry.data) for entry in entries))
-        await self._retry.run(lambda: calling.append(self._queue, self._stream, entries, ttl=ttl))
+        await self._store(entries, self._ttl_of(batch))
         if batch.seals and self._fence is not None:
             # A stored seal counts only if no newer attempt was opened before it.
             await self._fence.check()
+        self._acknowledge(batch)
+
+    def _ttl_of(self, batch: Batch) -> timedelta | None:
+        return self._sealed_ttl if batch.seals else self._ttl
+
+    def _acknowledge(self, batch: Batch) -> None:
         with self.lock:
             self._outbox.acknowledge()
-        self.records += len(entries)
+        self.records += len(batch.entries())
         self._progressed.set()
 
     async def _wait_for_quota(self, quota: WriterQuota, size: int) -> None:

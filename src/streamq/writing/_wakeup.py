@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 
 from streamq._errors import ClosedError
 
@@ -16,11 +17,14 @@ class Wakeup(asyncio.Event):
 
     Args:
         stream: Which stream, for messages.
+        notify: Called instead of setting the event, in the event loop's thread.
     """
 
-    def __init__(self, stream: str) -> None:
+    def __init__(self, stream: str, notify: Callable[[], None] | None = None) -> None:
         super().__init__()
         self._stream = stream
+        if notify is not None:
+            self.set = notify  # type: ignore[method-assign]
         self._its_loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._is_scheduled = False

@@ -23,6 +23,7 @@ from . import (
     reading,
     remembering,
     storing,
+    storing_many,
     waiting,
 )
 from .server import SoundQueue, suite_of
@@ -31,6 +32,7 @@ from .unfenced import suite_of as suite_of_unfenced
 
 _MODULES = (
     storing,
+    storing_many,
     fencing,
     reading,
     waiting,

@@ -19,10 +19,13 @@ from streamq.driver import (
     Guard,
     QueueOptions,
     Stored,
+    StreamAppend,
     StreamId,
     StreamInfo,
+    StreamqError,
     close_all,
     decode_position,
+    for_stream,
     not_found_error,
 )
 
@@ -59,8 +62,11 @@ class RedisQueue(ChunkQueue):
         self.capabilities = capabilities
         self._connector = Connector(settings)
         self._keys = settings.key_space()
-        translate = partial(to_streamq, address=self._connector.address, keys=self._keys.granted)
-        self._guard = Guard(BACKEND, translate, seconds=math.inf)  # each request has a deadline
+        self._translate = partial(
+            to_streamq, address=self._connector.address, keys=self._keys.granted
+        )
+        # Each request has a deadline.
+        self._guard = Guard(BACKEND, self._translate, seconds=math.inf)
         self._connections = ConnectionGroup(self._connector.connect_again, settings.lookup_seconds)
         self._for_requests = self._connections.member(self._connect_for_requests)
         self._appender = Appender(
@@ -88,6 +94,16 @@ class RedisQueue(ChunkQueue):
     ) -> None:
         async with self._guard(stream):
             await self._appender.append(stream, self._keys.key(stream), entries, ttl)
+
+    async def append_many(self, appends: Sequence[StreamAppend]) -> Sequence[StreamqError | None]:
+        async with self._guard():
+            errors = await self._appender.append_many(
+                [(self._keys.key(each.stream), each) for each in appends]
+            )
+            return [
+                None if error is None else self._translated(error, each.stream)
+                for error, each in zip(errors, appends, strict=True)
+            ]
 
     async def read(
         self,
@@ -149,6 +165,14 @@ class RedisQueue(ChunkQueue):
         if not self._keys.is_indexed:
             return [remove(key)]
         return remove_indexed(key, self._keys.index(stream.tenant), self._keys.member(stream))
+
+    def _translated(self, error: Exception, stream: StreamId) -> StreamqError:
+        found = error if isinstance(error, StreamqError) else self._translate(error, str(stream))
+        if found is None:
+            raise error
+        if found is not error:
+            found.__cause__ = error
+        return for_stream(found, str(stream), backend=BACKEND)
 
     async def _connect_for_requests(self) -> Connection:
         return await self._connector.connect(self._learn)

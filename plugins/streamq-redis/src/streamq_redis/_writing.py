@@ -30,12 +30,15 @@ Design: docs/design/redis.md.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import timedelta
 
-from streamq.driver import BackendUnavailableError, Entry, StreamId, fenced_error
+import redis.exceptions as rx
+
+from streamq.driver import BackendUnavailableError, Entry, StreamAppend, StreamId, fenced_error
 
 from ._errors import BACKEND, is_rejected_id
 from ._naming import KeySpace
@@ -122,6 +125,48 @@ class Appender:
             # the life of a stream that goes on.
             checked(*await connection.call(expire(key, milliseconds(ttl))))
             self._due.pop(key, None)  # an append without a time of its own sets the usual one
+
+    async def append_many(
+        self, appends: Sequence[tuple[bytes, StreamAppend]]
+    ) -> list[Exception | None]:
+        """Make appends of several streams, given with their keys; return the error of each.
+
+        Those for which a bare ``XADD`` will do share one request, since each of them stands for
+        itself. All others, and those that the server does not accept at once, are appended alone.
+        """
+        outcomes: list[Exception | None] = [None] * len(appends)
+        connection = await self._connection.writable()
+        bare: list[int] = []
+        others: list[int] = []
+        for at, (key, each) in enumerate(appends):
+            will_do = self._will_bare_add_do(key, each.entries, each.ttl)
+            (bare if will_do else others).append(at)
+
+        async def append_alone(at: int) -> None:
+            key, each = appends[at]
+            try:
+                await self.append(each.stream, key, each.entries, each.ttl)
+            except Exception as exc:  # noqa: BLE001 - returned
+                outcomes[at] = exc
+
+        async def append_bare() -> None:
+            commands = [
+                add_if_exists(key, each.entries[0]) for key, each in map(appends.__getitem__, bare)
+            ]
+            again: list[int] = []
+            for at, reply in zip(bare, await connection.call(*commands), strict=True):
+                if reply is None or is_rejected_id(reply):
+                    again.append(at)
+                elif isinstance(reply, rx.RedisError):
+                    outcomes[at] = reply
+            await asyncio.gather(*map(append_alone, again))
+
+        if bare and not others:
+            await append_bare()
+        else:
+            shared = [append_bare()] if bare else []
+            await asyncio.gather(*shared, *map(append_alone, others))
+        return outcomes
 
     def _will_bare_add_do(
         self, key: bytes, entries: Sequence[Entry], ttl: timedelta | None

@@ -18,6 +18,7 @@ Checks of whole streams, through writers and readers:
 * ``_fencing``, ``_attempts``: takeover by a newer attempt, and the events that readers get.
 * ``_endings``: every stream ends exactly once.
 * ``_late_join``: readers that join late.
+* ``_many_appends``: appends to several streams that travel together.
 
 Checks of operation:
 
@@ -56,6 +57,7 @@ from ._leaving import LeavingChecks
 from ._lifecycle import LifecycleChecks
 from ._limits import LimitChecks
 from ._listing import ListingChecks
+from ._many_appends import ManyAppendChecks
 from ._ordering import OrderingChecks
 from ._outages import OutageChecks
 from ._pages import PageChecks
@@ -89,6 +91,7 @@ __all__ = [
     "LifecycleChecks",
     "LimitChecks",
     "ListingChecks",
+    "ManyAppendChecks",
     "OrderingChecks",
     "OutageChecks",
     "PageChecks",
