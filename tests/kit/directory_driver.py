@@ -34,7 +34,7 @@ class DirectorySettings(sd.DriverSettings):
 
 class _Head(NamedTuple):
     stream: str
-    life: int  # Changes after a delete, so that two streams are distinguished.
+    life: str  # Changes after a delete, so that two streams are distinguished.
     epoch: int  # Of the newest record, as the next one.
     last: int
     expires: float
@@ -52,12 +52,10 @@ def _put(path: Path, data: bytes) -> None:
     path.with_name("unfinished").replace(path)  # Atomic, even if the writer is killed.
 
 
-def _remove(folder: Path) -> bool:
+def _remove(folder: Path) -> None:
     # In a directory without a head, which a sweep removes if this process is killed.
     with TemporaryDirectory(None, None, folder.parent) as gone, suppress(FileNotFoundError):
         folder.rename(Path(gone) / "stream")
-        return True
-    return False
 
 
 def _error(exc: Exception, stream: str | None) -> sd.StreamqError | None:
@@ -101,16 +99,17 @@ class DirectoryQueue(sd.ChunkQueue):
             return
         async with self._guard(stream), self._locked():
             head = _head(folder := self._folder(stream))
-            newest, life = sd.BEFORE_ALL, time.time_ns()
+            newest, life = sd.BEFORE_ALL, str(time.time_ns())
             if head:
                 newest, life = (head.epoch, head.last), head.life
             else:
                 _remove(folder)
-                (folder / str(life)).mkdir(parents=True)
+                folder.mkdir()
+                (folder / life).mkdir()
             await asyncio.sleep(0)  # Readers in this process run.
             for entry in sd.new_entries(entries, newest, backend=self.backend, stream=stream):
                 newest = (entry.epoch, entry.index)
-                _put(folder / str(life) / FILE_NAME(*newest), entry.data)
+                _put(folder / life / FILE_NAME(*newest), entry.data)
             expires = time.time() + (ttl or self._options.ttl).total_seconds()
             head = _Head(stream.full_name, life, *newest, expires)
             _put(folder / "head", json.dumps(head).encode())
@@ -122,9 +121,8 @@ class DirectoryQueue(sd.ChunkQueue):
         while (head := _head(folder)) and (newest := FILE_NAME(head.epoch, head.last)) > after:
             records, size = list[sd.Stored](), 0
             with suppress(FileNotFoundError):  # Trimmed or deleted in between.
-                stored = (folder / str(head.life)).iterdir()
-                files = sorted(f for f in stored if after < f.name <= newest)
-                for file in files[chosen]:
+                there = (f for f in (folder / head.life).iterdir() if after < f.name <= newest)
+                for file in sorted(there)[chosen]:
                     size += len(data := file.read_bytes())
                     if records and size > room:
                         break
@@ -138,12 +136,12 @@ class DirectoryQueue(sd.ChunkQueue):
     ) -> Sequence[sd.Stored]:
         name = FILE_NAME(*sd.decode_position(after, backend=self.backend, stream=stream))
         until = asyncio.get_running_loop().time() + max_wait
-        async with self._guard(stream, seconds=max_wait + CALL_SECONDS):
-            while True:
+        while True:
+            async with self._guard(stream):
                 _, found = self._look(stream, name, slice(max_records), max_bytes)
-                if found or asyncio.get_running_loop().time() >= until:
-                    return found
-                await asyncio.sleep(POLL_SECONDS)  # Other processes send no event.
+            if found or asyncio.get_running_loop().time() >= until:
+                return found
+            await asyncio.sleep(POLL_SECONDS)  # Other processes send no event.
 
     async def describe(self, stream: sd.StreamId, *, last: int = 0) -> sd.StreamInfo:
         async with self._guard(stream):
@@ -168,7 +166,7 @@ class DirectoryQueue(sd.ChunkQueue):
     async def sweep(self) -> int:
         async with self._guard(), self._locked():
             expired = [folder for folder in self._streams.iterdir() if not _head(folder)]
-            return sum(map(_remove, expired))
+            return len(list(map(_remove, expired)))
 
     async def aclose(self) -> None:
         self._guard.close()
@@ -187,7 +185,7 @@ class DirectoryDriver(sd.Driver[DirectorySettings]):
         cross_process=True,
         cross_host=False,
         expires=True,
-        max_record_bytes=1 << 20,
+        max_record_bytes=1_048_576,
         latency=sd.LatencyClass.TENS_OF_MILLISECONDS,
     )
 

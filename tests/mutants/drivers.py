@@ -176,7 +176,6 @@ DRIVERS = (
                         )
                     ),
                     "streamq._sqlite._writing:WritingThread._ring",
-                    "streamq._sqlite._queue:SqliteQueue._ring",
                 ),
                 "wakes readers sooner than the poll that is the promise; tested by "
                 "test_sqlite_doorbells.py, which kills processes and removes files",

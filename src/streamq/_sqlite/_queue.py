@@ -6,7 +6,6 @@ Design: docs/design/sqlite.md.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import os
 import sqlite3
@@ -23,7 +22,6 @@ from streamq.driver import (
     ChunkQueue,
     Entry,
     QueueOptions,
-    StorageFullError,
     Stored,
     StreamAppend,
     StreamId,
@@ -163,7 +161,7 @@ class SqliteQueue(ChunkQueue):
         # The stream is gone. Its bytes follow in steps, so that writers do not wait for all of
         # them; if that takes long or is cancelled, those who write to the file go on.
         give_up = self._loop.time() + _ERASE_SECONDS
-        while is_left and self._may_go_on(give_up):
+        while self._may_go_on(is_left, give_up):
             await self._write(RemovalJob, str(stream), step)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
@@ -175,16 +173,17 @@ class SqliteQueue(ChunkQueue):
                 yield info
 
     async def sweep(self) -> int:
-        gone = 0
+        gone, is_left = 0, True
 
         def step(connection: sqlite3.Connection) -> None:
-            nonlocal gone
+            nonlocal gone, is_left
             gone += removal.sweep(connection)
+            is_left = removal.has_expired(connection)
 
-        # In steps, so that writers do not wait for the whole sweep; a later one goes on.
-        while self._may_go_on() and await self._query(None, removal.has_expired):
+        # In steps, so that writers do not wait for the whole sweep; a later one goes on. The first
+        # one rings every doorbell, also if it removes nothing: those of killed readers go.
+        while self._may_go_on(is_left):
             await self._write(RemovalJob, None, step)
-        await self._ring()
         return gone
 
     async def aclose(self) -> None:
@@ -226,14 +225,9 @@ class SqliteQueue(ChunkQueue):
         self._reader.submit(Job(run, future, name))
         return await future
 
-    def _may_go_on(self, until: float = math.inf) -> bool:
-        """Whether removing may take another step: neither too long, nor against a reader's log."""
-        return self._loop.time() < until and not self._writer.log_is_long()
-
-    async def _ring(self) -> None:
-        """Ring every doorbell, which removes those of killed readers."""
-        with contextlib.suppress(StorageFullError):  # nothing was to be removed
-            await self._write(Job, None, lambda connection: None)
+    def _may_go_on(self, is_left: bool, until: float = math.inf) -> bool:
+        """Whether removing takes another step: neither too long, nor against a reader's log."""
+        return is_left and self._loop.time() < until and not self._writer.log_is_long()
 
 
 def _connect(settings: SqliteSettings, path: Path) -> sqlite3.Connection:

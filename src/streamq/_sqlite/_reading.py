@@ -53,11 +53,6 @@ class ReadingThread(ConnectionThread):
         self._nudge = threading.Event()
         super().__init__(path, connect, loop)
 
-    def submit(self, job: Job[Any] | PendingRead) -> None:
-        """Run a job; or answer a read, at once or when there are records."""
-        self._put(job)
-        self._refuse_if_ended(job)
-
     def recall(self, read: PendingRead) -> None:
         """Answer a blocked read with no records."""
         self._put(_Recall(read))
@@ -70,27 +65,28 @@ class ReadingThread(ConnectionThread):
         """End the thread; all blocked reads get ``ClosedError``."""
         self._put(None)
 
-    def _put(self, message: Job[Any] | PendingRead | _Recall | None) -> None:
-        self._jobs.append(message)
+    def _put(self, call: Job[Any] | PendingRead | _Recall | None) -> None:
+        self._jobs.append(call)
         self._listener.wake()
 
     def _serve(self) -> None:
         while True:
-            self._wait()
-            while self._jobs:
-                job = self._jobs.popleft()
+            for job in self._wait():
                 if job is None:
                     return
                 self._deliver(*self._run(job))
             self._deliver(*self._answer_blocked())
 
-    def _wait(self) -> None:
+    def _wait(self) -> Iterator[Job[Any] | PendingRead | _Recall | None]:
+        """Wait until there is something to do; yield what has been submitted."""
         with self._resting():
             self._listener.wait(for_records=bool(self._live_tail.waiting))
         if self._nudge.is_set():
             self._nudge.clear()
             with contextlib.suppress(StreamqError):  # the next read reports it
                 self._check_file()
+        while self._jobs:
+            yield self._jobs.popleft()
 
     def _open(self) -> sqlite3.Connection | None:
         connection = super()._open()

@@ -206,9 +206,10 @@ class ConnectionThread(abc.ABC):
                     change = self.file.change()
             close(connection, change)
 
-    def _refuse_if_ended(self, job: Waiting) -> None:
-        """Answer a job that the thread may not have seen any more."""
-        if self._refusal is not None:
+    def submit(self, job: Waiting) -> None:
+        """Let the thread answer a call; for the event loop."""
+        self._put(job)
+        if self._refusal is not None:  # then the thread may not have seen it any more
             _resolve([refused(job, self._refusal)])
 
     def _deliver(self, *answers: Answer) -> None:
@@ -216,6 +217,10 @@ class ConnectionThread(abc.ABC):
             # The loop may have been closed, and all its tasks with it.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(_resolve, answers)
+
+    @abc.abstractmethod
+    def _put(self, call: Any) -> None:
+        """Hand a call to the thread."""
 
     @abc.abstractmethod
     def nudge(self) -> None:

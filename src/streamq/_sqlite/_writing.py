@@ -66,11 +66,9 @@ class WritingThread(ConnectionThread):
         self._epochs: dict[StreamId, int] = {}
         super().__init__(path, connect, loop)
 
-    def submit(self, job: Job[None]) -> None:
-        """Run a job in a transaction, and wake readers after it."""
+    def _put(self, call: Job[None]) -> None:
         if self._refusal is None:
-            self._jobs.put([job])
-        self._refuse_if_ended(job)
+            self._jobs.put([call])
 
     def submit_all(self, jobs: Sequence[Job[None]]) -> None:
         """Run jobs in one transaction, or a few if they are many.
