@@ -209,7 +209,11 @@ class ConnectionThread(abc.ABC):
     def submit(self, job: Waiting) -> None:
         """Let the thread answer a call; for the event loop."""
         self._put(job)
-        if self._refusal is not None:  # then the thread may not have seen it any more
+        self._refuse_if_ended(job)
+
+    def _refuse_if_ended(self, job: Waiting) -> None:
+        """Answer a call that the thread may not have seen any more."""
+        if self._refusal is not None:
             _resolve([refused(job, self._refusal)])
 
     def _deliver(self, *answers: Answer) -> None:
