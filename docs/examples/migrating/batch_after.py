@@ -57,7 +57,9 @@ async def main() -> None:
     client = await connect(plugins=[StreamqPlugin()])
     async with Worker(client, task_queue="batch", workflows=[Chat], activities=[answer]):
         prompt = " ".join(sys.argv[1:]) or "a lighthouse"
-        print(await ask(client, f"chat-{uuid.uuid4()}", prompt, []))
+        chat = f"chat-{uuid.uuid4()}"
+        print(await ask(client, chat, prompt, []))
+        await client.get_workflow_handle(chat).result()
 
 
 if __name__ == "__main__":
