@@ -39,6 +39,7 @@ _SERVER = re.compile(
 )
 _SENT_FILE = re.compile(r"(?:password|token|secret|username|api_key)_file$")
 _LISTENING = "gateway_"  # settings of what this process listens on
+_WIDENING = ("a2a_push_networks", "a2a_push_http")  # what clients may have this process reach
 
 _KEYS_OF_TOKENS = ("token_key", "token_key_file", "token_issuers")
 _KEYS_OF_READERS = (*_KEYS_OF_TOKENS, "gateway_ticket_key")
@@ -166,8 +167,9 @@ def refuse_unasked(
 
     Raises:
         ConfigurationError: A file names code; or a server, while credentials come from elsewhere;
-            or a file outside of the directory whose content would be sent; or who else may read
-            what tokens protect whose keys come from elsewhere.
+            or a file outside of the directory whose content would be sent; or further networks that
+            clients may have reached; or who else may read what tokens protect whose keys come from
+            elsewhere.
     """
     unasked = {
         name: origin
@@ -179,6 +181,8 @@ def refuse_unasked(
             raise _refusal(origin, "names code that would be run")
         if _SENT_FILE.search(name) and not _is_inside(origin):
             raise _refusal(origin, "names a file outside of its directory, whose content is sent")
+        if name in _WIDENING:
+            raise _refusal(origin, "decides what clients may have this process send requests to")
     servers = [name for name in unasked if _SERVER.search(name) and not name.startswith(_LISTENING)]
     for name in servers:
         foreign = [*ambient]

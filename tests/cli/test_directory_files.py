@@ -215,6 +215,16 @@ def test_a_directory_lets_nobody_else_read(line: str, inside: Inside) -> None:
     assert inside.run("config", env=trusted).code == 0
 
 
+@pytest.mark.parametrize("name", ["PUSH_NETWORKS=10.0.0.0/8", "PUSH_HTTP=true"])
+def test_a_directory_opens_no_network_to_clients(name: str, inside: Inside) -> None:
+    """Clients choose where notifications go; a checkout does not choose what they reach by it."""
+    (inside.directory / ".env").write_text(f"STREAMQ_A2A_{name}\n")
+    message = one_error(inside.run("config"))
+    assert "decides what clients may have this process send requests to" in message
+    trusted = {"STREAMQ_TRUSTED_DIRECTORIES": str(inside.directory)}
+    assert inside.run("config", env=trusted).code == 0
+
+
 def test_a_key_of_tokens_is_no_credential_of_a_server(inside: Inside) -> None:
     """It is sent to nobody, so that an address of the directory can do nothing with it."""
     (inside.directory / "streamq.toml").write_text('temporal_address = "temporal:7233"\n')

@@ -34,6 +34,8 @@ from ._push_verifying import verify_notification
 __all__ = ["follow_task", "verify_notification"]
 
 _LOST = (A2AClientError, InternalError, httpx.TransportError, OSError)
+_NO_TOKEN, _FORBIDDEN = 401, 403
+_OF_GRPC = {"UNAUTHENTICATED": _NO_TOKEN, "PERMISSION_DENIED": _FORBIDDEN}
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
 _TERMINAL = frozenset(
     {
@@ -66,12 +68,15 @@ async def follow_task(
 
     Raises:
         TaskNotFoundError: There is no such task.
-        A2AError: Any other refusal; or the last failure, after ``retry_seconds``.
+        A2AError: Any other refusal; or the last failure, after ``retry_seconds``. What is forbidden
+            is not tried again. With a token that is refused it is tried once more, as the client's
+            credentials may be new by then.
 
     Cancellation: ends the subscription; close the generator if you leave it early.
     """
     clock = asyncio.get_running_loop().time
     seen, until, pause = -1, clock() + retry_seconds, _SHORTEST_PAUSE_SECONDS
+    may_renew = True
     while True:
         failure: Exception | None = None
         request = SubscribeToTaskRequest(id=task_id, tenant=tenant)
@@ -81,6 +86,7 @@ async def follow_task(
                 async for event in events:
                     number = _number(event)
                     until, pause = clock() + retry_seconds, _SHORTEST_PAUSE_SECONDS
+                    may_renew = True
                     if number is not None and number <= seen:
                         continue
                     seen = seen if number is None else number
@@ -96,6 +102,10 @@ async def follow_task(
                 yield StreamResponse(task=task)
             return
         except _LOST as exc:
+            status = _status(exc)
+            if status == _FORBIDDEN or (status == _NO_TOKEN and not may_renew):
+                raise
+            may_renew = may_renew and status != _NO_TOKEN
             failure = exc
         if clock() + pause >= until:
             raise failure or A2AClientError(f"the stream of task {task_id} ends again and again")
@@ -109,6 +119,18 @@ def _continuing_after(seen: int) -> ClientCallContext | None:
         return None
     wanted = {HTTP_EXTENSION_HEADER: EVENT_IDS, LAST_EVENT_ID: str(seen)}
     return ClientCallContext(service_parameters=wanted)
+
+
+def _status(exc: Exception) -> int:
+    """Return the status of HTTP with which an agent has refused, or that of gRPC as one; else 0.
+
+    The SDK has no errors for tokens and rights: it raises its general one from the transport's.
+    """
+    cause = exc.__cause__
+    if isinstance(cause, httpx.HTTPStatusError):
+        return cause.response.status_code
+    code = getattr(cause, "code", None)  # of grpc.aio.AioRpcError; gRPC is an extra of the SDK
+    return _OF_GRPC.get(code().name, 0) if callable(code) else 0
 
 
 def _number(event: StreamResponse) -> int | None:

@@ -12,7 +12,13 @@ from typing import Any
 import grpc
 import httpx
 import uvicorn
-from a2a.client import AuthInterceptor, ClientCallContext, ClientConfig, CredentialService
+from a2a.client import (
+    AuthInterceptor,
+    ClientCallContext,
+    ClientCallInterceptor,
+    ClientConfig,
+    CredentialService,
+)
 from a2a.client.client import Client as A2AClient
 from a2a.client.client_factory import ClientFactory
 from a2a.types.a2a_pb2 import (
@@ -52,7 +58,12 @@ TRANSPORTS = ("JSONRPC", "HTTP+JSON", "GRPC")
 
 @asynccontextmanager
 async def sdk_client(
-    url: str, transport: str = "JSONRPC", *, token: str = "", **options: Any
+    url: str,
+    transport: str = "JSONRPC",
+    *,
+    token: str = "",
+    interceptor: ClientCallInterceptor | None = None,
+    **options: Any,
 ) -> AsyncIterator[A2AClient]:
     """Open a client of the SDK for an agent, which sends a token as the card says."""
     async with httpx.AsyncClient(timeout=60) as http:
@@ -62,7 +73,7 @@ async def sdk_client(
             grpc_channel_factory=grpc.aio.insecure_channel,
             **options,
         )
-        auth = AuthInterceptor(_Credential(token))
+        auth = interceptor or AuthInterceptor(_Credential(token))
         client = await ClientFactory(config).create_from_url(url, interceptors=[auth])
         async with client:
             yield client

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 
 import pytest
+from a2a.client import AuthInterceptor, ClientCallContext, CredentialService
+from a2a.client.errors import A2AClientError
 from a2a.types.a2a_pb2 import StreamResponse, TaskState
 from a2a.utils.errors import TaskNotFoundError
+from pydantic import SecretStr
 from tests.temporal.a2a.agents import gate
 from tests.temporal.a2a.replicas import (
+    TRANSPORTS,
     Replica,
     Stage,
     Watcher,
@@ -18,7 +23,9 @@ from tests.temporal.a2a.replicas import (
     text_of,
 )
 
+from streamq import Settings
 from streamq.a2a.client import follow_task
+from streamq.access import mint_token, new_secret
 from streamq.testing import FaultProxy
 
 
@@ -64,6 +71,47 @@ async def test_a_task_that_has_ended_is_shown_as_it_is(stage: Stage) -> None:
             await anext(follow_task(client, "unknown"))
     assert text_of([event]) == "a "
     assert _state(event) == TaskState.TASK_STATE_COMPLETED
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_refused_follower_asks_no_longer(
+    stage: Stage, settings: Settings, transport: str
+) -> None:
+    """What is forbidden ends it at once; a token that is refused may be another one next time."""
+    keyed = settings.model_copy(update={"token_key": SecretStr(new_secret())})
+    replica = await stage.replica(settings=keyed)
+    good, lists = (
+        mint_token(subject="ada", every=True, actions=actions, settings=keyed)
+        for actions in (["read", "list", "write"], ["list"])
+    )
+    async with replica.starter(transport, token=good) as starter:
+        task = await sent(starter, request("a"))
+    tries = []
+    for given in (["bad"], [lists], ["bad", good]):
+        credential = _Credentials(given)
+        auth = AuthInterceptor(credential)
+        async with replica.client(transport, interceptor=auth) as client, asyncio.timeout(20):
+            if good in given:
+                [event] = [each async for each in follow_task(client, task.id)]
+                assert text_of([event]) == "a "
+            else:
+                with pytest.raises(A2AClientError, match=r"Error (40[13]|UNAUTH|PERMISSION)"):
+                    await anext(follow_task(client, task.id))
+        tries.append(credential.asked)
+    assert tries == [2, 1, 3]  # of the last one is the task, which has ended
+
+
+class _Credentials(CredentialService):
+    """Gives one token after the other, and then the last one again."""
+
+    def __init__(self, tokens: list[str]) -> None:
+        self._tokens, self.asked = tokens, 0
+
+    async def get_credentials(
+        self, security_scheme_name: str, context: ClientCallContext | None
+    ) -> str:
+        self.asked += 1
+        return self._tokens[min(self.asked, len(self._tokens)) - 1]
 
 
 def _state(event: StreamResponse) -> TaskState:
