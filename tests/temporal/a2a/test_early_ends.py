@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 from a2a.client.errors import A2AClientError
-from a2a.types.a2a_pb2 import CancelTaskRequest, TaskState
+from a2a.types.a2a_pb2 import CancelTaskRequest, Part, TaskState
 from a2a.utils.errors import InvalidParamsError
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
@@ -84,5 +85,31 @@ async def test_an_invalid_part_starts_nothing(idle_stage: Stage) -> None:
     assert rpc.json()["error"]["code"] == -32602
     assert rest.status_code == 400
     async with replica.starter() as client:
+        kept = await sent(client, request("a", at_once=True))
+    assert await _started(idle_stage) == [kept.id]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_message_that_no_workflow_can_get_starts_nothing(
+    idle_stage: Stage, transport: str
+) -> None:
+    """An empty part, an id without end, a number that JSON lacks: the error names the mistake."""
+    replica = await idle_stage.replica()
+    empty, long_context, long_id, infinite = (request("a", at_once=True) for _ in range(4))
+    empty.message.parts.append(Part(filename="a"))
+    long_context.message.context_id = "c" * 100_000
+    long_id.message.message_id = "m" * 100_000
+    infinite.message.metadata["rate"] = math.inf
+    refusals = [
+        (empty, r"parts\[1\] is empty"),
+        (long_context, "contextId has 100000 characters"),
+        (long_id, "messageId has 100000 characters"),
+    ]
+    if transport == "GRPC":  # the client itself cannot write it as JSON
+        refusals.append((infinite, "NaN or Infinity"))
+    async with replica.starter(transport) as client:
+        for wanted, reason in refusals:
+            with pytest.raises(InvalidParamsError, match=reason):
+                await sent(client, wanted)
         kept = await sent(client, request("a", at_once=True))
     assert await _started(idle_stage) == [kept.id]

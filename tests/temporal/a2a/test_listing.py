@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 
 import pytest
 from a2a.client.client import Client
@@ -51,6 +52,27 @@ async def test_tasks_are_listed_page_by_page_and_filtered(stage: Stage, transpor
             await client.list_tasks(ListTasksRequest(page_token="nonsense"))
         with pytest.raises(InvalidParamsError):
             await client.list_tasks(ListTasksRequest(page_size=1_000))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        '["", 0, 1e400]',
+        '["", 1e400, 0]',
+        '["", 0, 4294967296]',
+        '["", -1, 0]',
+        "[{}, 0, 0]",
+        "[0]",
+        "[" * 20_000,
+    ],
+)
+async def test_a_page_token_of_ones_own_is_refused(stage: Stage, place: str) -> None:
+    """Whatever a client makes up, it is its own mistake and no failure of the agent."""
+    replica = await stage.replica()
+    token = base64.urlsafe_b64encode(place.encode()).decode()
+    async with replica.starter() as client:
+        with pytest.raises(InvalidParamsError, match="page token"):
+            await client.list_tasks(ListTasksRequest(page_token=token))
 
 
 async def test_the_number_of_tasks_is_that_which_the_filters_want(stage: Stage) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from a2a.types.a2a_pb2 import GetTaskRequest, SendMessageRequest, TaskState
 from a2a.utils.errors import InvalidParamsError
-from tests.temporal.a2a.agents import Planner, gate
+from tests.temporal.a2a.agents import Planner, Relay, gate
 from tests.temporal.a2a.replicas import (
     TRANSPORTS,
     Stage,
@@ -126,3 +126,16 @@ async def test_another_tenant_with_the_same_message_has_a_task_of_its_own(stage:
             wanted.message.message_id, wanted.tenant = "1", tenant
             tasks.append(await sent(client, wanted))
     assert tasks[0].id != tasks[1].id
+
+
+async def test_a_follow_up_is_taken_once_over_all_runs_of_a_workflow(stage: Stage) -> None:
+    """The answer to the first run is no answer to the question of the second one."""
+    replica = await stage.replica(workflow=Relay)
+    async with replica.starter() as client:
+        task = await sent(client, request("go"))
+        wanted = request("a", task_id=task.id)
+        first = await sent(client, _again(wanted))
+        second = await sent(client, _again(wanted))
+    assert [each.parts[0].text for each in first.history] == ["go", "question 1", "a"]
+    assert first.status.message.parts[0].text == "question 2"
+    assert second == first

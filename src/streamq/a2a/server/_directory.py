@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from a2a.types.a2a_pb2 import Message
+from a2a.utils.errors import InvalidParamsError
 from google.protobuf.json_format import MessageToDict, ParseDict
 from temporalio.api.common.v1 import WorkflowExecution as ExecutionOf
 from temporalio.api.history.v1 import HistoryEvent
@@ -46,6 +47,8 @@ from streamq.temporal._rpc import RPC_TIMEOUT, connecting, rpc_error
 from ._agent import Agent
 from ._scope import Scope
 
+INVALID_TOKEN = "The page token is not valid: take it from an answer"
+_OF_A_BAD_TOKEN = (RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.UNKNOWN)
 _MEMO, _STARTED_BY = "streamq.a2a", "message"
 _UPDATE_SECONDS = 30.0
 _MOST_AT_ONCE = 8
@@ -236,7 +239,8 @@ class TaskDirectory:
         """Return a page of tasks, as Temporal lists them, and the token of the next page.
 
         Raises:
-            StreamqError: Temporal does not answer, or refuses the token.
+            InvalidParamsError: Temporal refuses the token.
+            StreamqError: Temporal does not answer.
         """
         found = self._client.list_workflows(
             wanted.query(scope), page_size=size, next_page_token=token
@@ -245,6 +249,8 @@ class TaskDirectory:
             with connecting():
                 await found.fetch_next_page()
         except RPCError as exc:
+            if token is not None and exc.status in _OF_A_BAD_TOKEN:
+                raise InvalidParamsError(INVALID_TOKEN) from exc
             raise rpc_error(exc, "list tasks") from exc
         runs = {each.id: each for each in reversed(found.current_page or ())}
         limit = asyncio.Semaphore(_MOST_AT_ONCE)

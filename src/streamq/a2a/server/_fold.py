@@ -80,6 +80,10 @@ class TaskFold:
         """Status of the task; do not change it."""
         return self._task.status
 
+    def has_taken(self, message: Message) -> bool:
+        """Whether the log has this message of the client, after the first one."""
+        return message in self._task.history[1:]
+
     def snapshot(self) -> Task:
         """Return a copy of the task."""
         found = Task()

@@ -19,11 +19,12 @@ from a2a.utils.errors import InvalidParamsError
 from a2a.utils.task import apply_history_length, validate_history_length, validate_page_size
 
 from ._access_caller import Caller
-from ._directory import Wanted
+from ._directory import INVALID_TOKEN, Wanted
 from ._fold import TaskFold
 from ._lookup import Lookup
 
 _PAGE_SIZE = 50
+_LARGEST_NUMBER = 2**31  # of an answer's field
 _MOST_READ = 1_000
 """Most tasks that one request looks at for those that its filters want."""
 
@@ -65,11 +66,11 @@ class _Position:
             return cls()
         try:
             token, skipped, total = json.loads(base64.urlsafe_b64decode(text.encode()))
+            if not (0 <= skipped < _LARGEST_NUMBER and 0 <= total < _LARGEST_NUMBER):
+                raise ValueError
             return cls(base64.b64decode(token) or None, int(skipped), int(total))
-        except (binascii.Error, ValueError, TypeError):
-            raise InvalidParamsError(
-                "The page token is not valid: take it from an answer"
-            ) from None
+        except (binascii.Error, ValueError, TypeError, RecursionError):
+            raise InvalidParamsError(INVALID_TOKEN) from None
 
 
 async def list_tasks(

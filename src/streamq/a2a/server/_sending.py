@@ -21,7 +21,6 @@ from a2a.types.a2a_pb2 import (
     TaskStatusUpdateEvent,
 )
 from a2a.utils.errors import InvalidParamsError, UnsupportedOperationError
-from a2a.utils.input_mode_validator import validate_input_modes
 from a2a.utils.task import apply_history_length, validate_history_length
 
 from streamq.a2a._push_config import PushConfig
@@ -31,10 +30,9 @@ from ._access_caller import Caller
 from ._directory import TaskPlace, digest_of
 from ._fold import TaskEvent, TaskFold
 from ._lookup import Lookup
+from ._message_checks import check_message
 from ._push import add_push, wanted_push
 from ._resources import server_logger
-
-_LARGEST_MESSAGE = 500_000  # it goes into one payload of Temporal, as JSON, and in arguments
 
 _logger = server_logger()
 
@@ -125,12 +123,7 @@ async def _accept(
     """Give a message to its task, or start one; nothing is started for a bad request."""
     validate_history_length(params.configuration)
     message = params.message
-    validate_input_modes(message, lookup.agent.card)
-    if (size := message.ByteSize()) > _LARGEST_MESSAGE:
-        raise InvalidParamsError(
-            f"The message has {size} bytes, and at most {_LARGEST_MESSAGE} are taken; send a "
-            "large file as a part with a url"
-        )
+    check_message(message, lookup.agent.card)
     if not message.task_id:
         return await _start(lookup, params, context)
     place = await lookup.place(message.task_id, params.tenant, context, Action.WRITE)
@@ -198,6 +191,9 @@ async def _continue(
     further = Message()
     further.CopyFrom(message)
     further.context_id = place.context_id
+    if not fold.is_terminal and fold.has_taken(further):
+        # An earlier run of the workflow may have taken it, which Temporal does not compare.
+        return _Accepted(place, fold, cursor, is_settled=fold.is_interrupted)
     told = None if fold.is_terminal else await (await lookup.directory()).send(place, further)
     if told is None:
         raise UnsupportedOperationError(
