@@ -121,10 +121,22 @@ class SiteGuard:
         app: The application.
         rules: What is allowed.
         needs_tokens: Whether the application verifies the token of each request that has one.
+        host_option: Where code gives a host, for the message.
+        origin_option: Where code gives an origin; empty without such a place.
     """
 
-    def __init__(self, app: ASGIApp, rules: SiteRules, *, needs_tokens: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        rules: SiteRules,
+        *,
+        needs_tokens: bool,
+        host_option: str = "create_app(hosts=...)",
+        origin_option: str = "create_app(origins=...)",
+    ) -> None:
         self._app = app
+        self._host_option = host_option
+        self._origin_option = f", or {origin_option}" if origin_option else ""
         self._rules = rules
         self._needs_tokens = needs_tokens
 
@@ -141,9 +153,9 @@ class SiteGuard:
             return _refused(
                 421,
                 "host_not_allowed",
-                f"this gateway does not answer to the host {_quoted(host)}: a page of another site "
+                f"this server does not answer to the host {_quoted(host)}: a page of another site "
                 "may have pointed that name here. If the name is yours, give it as "
-                "STREAMQ_GATEWAY_HOSTS, or create_app(hosts=...)",
+                f"STREAMQ_GATEWAY_HOSTS, or {self._host_option}",
             )
         if origin is not None:
             leaves_cors = is_mounted and not rules.origins
@@ -154,16 +166,16 @@ class SiteGuard:
                 403,
                 "origin_not_allowed",
                 f"pages of {_quoted(origin)} may not do this here. If they may, give their "
-                "origin as STREAMQ_GATEWAY_ORIGINS, or create_app(origins=...)",
+                f"origin as STREAMQ_GATEWAY_ORIGINS{self._origin_option}",
             )
         is_foreign = _is_foreign(headers, is_page=_path(scope) == "/")
         if is_foreign or not self._may_change(scope["method"], headers):
             return _refused(
                 403,
                 "cross_site",
-                "a page of another site asks for this, and not by CORS: open it from the gateway's "
-                "own page, or give the origin of that site as STREAMQ_GATEWAY_ORIGINS and fetch it "
-                "by CORS",
+                "a page of another site asks for this, and not by CORS: open it from a page of "
+                "this server, or give the origin of that site as STREAMQ_GATEWAY_ORIGINS and fetch "
+                "it by CORS",
             )
         return None
 

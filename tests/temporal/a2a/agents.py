@@ -16,6 +16,7 @@ from streamq.a2a import AgentTask, ArtifactNote, FileContent, FileReference, Sta
 from streamq.temporal import streaming_activity
 
 gates: dict[str, asyncio.Event] = {}
+"""The gates of the running test, by name; each test begins without any."""
 
 
 def gate(name: str) -> asyncio.Event:

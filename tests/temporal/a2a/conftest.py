@@ -19,6 +19,14 @@ if importlib.util.find_spec("a2a") is None:
     collect_ignore_glob = ["test_*.py"]  # the SDK of A2A is not installed with the oldest packages
 
 
+@pytest.fixture(autouse=True)
+def _gates_of_its_own() -> None:
+    """Gates of other tests, which may be open, are none of this test's."""
+    from tests.temporal.a2a.agents import gates
+
+    gates.clear()
+
+
 @pytest.fixture
 async def stage(client: Client, queue: ChunkQueue, settings: Settings) -> AsyncIterator[Stage]:
     from tests.temporal.a2a.replicas import Stage

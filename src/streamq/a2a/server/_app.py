@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from a2a.server.routes import (
     ServerCallContextBuilder,
@@ -20,11 +21,14 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
+from starlette.types import Receive, Scope, Send
 
+from streamq._comma_lists import listed
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 from streamq.gateway._authority import METADATA_PATH
 from streamq.gateway._authorize import Authorize
+from streamq.gateway._sites import MOUNTED, SiteGuard, SiteRules
 
 from ._access_http import AccessGate, about_tokens
 from ._access_request import WithRequest
@@ -72,6 +76,10 @@ def create_app(
     application sees every task of which he knows the id, and lists them all: the log has a warning,
     unless ``STREAMQ_GATEWAY_ANONYMOUS`` says what is permitted.
 
+    Where anything is permitted without such a proof, pages of other sites are refused, and a host
+    that is neither that of the agent's ``url``, nor an IP address, nor a name without a dot, nor
+    one of ``STREAMQ_GATEWAY_HOSTS``, gets 421, as the gateway does it.
+
     Raises:
         ConfigurationError: A setting is invalid.
     """
@@ -87,11 +95,34 @@ def create_app(
         finally:
             await handler.aclose()
 
-    app = Starlette(
-        routes=create_routes(handler, context_builder=context_builder), lifespan=lifespan
+    app = _AgentApp(
+        routes=create_routes(handler, context_builder=context_builder),
+        lifespan=lifespan,
+        middleware=[] if context_builder is not None else _site_guard(handler),
     )
     app.state.handler = handler
     return app
+
+
+class _AgentApp(Starlette):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[MOUNTED] = "app" in scope  # Starlette and FastAPI put themselves there
+        await super().__call__(scope, receive, send)
+
+
+def _site_guard(handler: TaskHandler) -> list[Middleware]:
+    """Return what refuses pages of other sites, where everybody may do something."""
+    authority, settings = handler.access.authority, handler.settings
+    if authority.authorizer is not None or not authority.permitted_without_token:
+        return []
+    rules = SiteRules.of(
+        listed(settings.gateway_hosts),
+        listed(settings.gateway_origins),
+        urlsplit(handler.agent.url).hostname or "",
+    )
+    options = {"host_option": "Agent(url=...)", "origin_option": ""}
+    needs_tokens = authority.needs_tokens
+    return [Middleware(SiteGuard, rules=rules, needs_tokens=needs_tokens, **options)]
 
 
 def create_routes(
