@@ -226,7 +226,7 @@ async def test_a_token_of_ones_own(kind: str, tmp_path: Path) -> None:
     assert rights.allow(Action.CANCEL, StreamId("default", name))
     assert not rights.allow(Action.DELETE, StreamId("default", name))
     if kind == "ed25519":
-        with pytest.raises(ConfigurationError, match="public"):
+        with pytest.raises(ConfigurationError, match=r"'.*public' .*private"):
             mint_token(every=True, settings=load_settings(token_key_file=public))
 
 

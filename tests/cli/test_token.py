@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from streamq import load_settings
-from streamq.access import mint_token
+from streamq.access import Action, mint_token
 
 from .command import DATABASE, Inside
 
@@ -50,6 +50,12 @@ def test_actions_are_listed_or_repeated(inside: Inside) -> None:
         shown = inside.run("token", "show", "--json", made.out.strip(), env=variables)
         [permission] = json.loads(shown.out)["permissions"]
         assert permission["actions"] == ["list", "read"]
+
+
+def test_the_help_names_every_action(inside: Inside) -> None:
+    """What may be given can be read where it is asked for."""
+    shown = inside.run("token", "new", "--help").out
+    assert [action for action in Action if f" {action}" not in shown] == []
 
 
 def test_a_key_is_not_overwritten(inside: Inside, tmp_path: Path) -> None:

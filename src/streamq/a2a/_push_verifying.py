@@ -48,6 +48,11 @@ def verify_notification(
     """
     if not keys and not token:
         raise ConfigurationError("pass keys= or token=: without either, anybody may be the sender")
+    if not isinstance(keys, str | bytes):
+        raise ConfigurationError(
+            f"keys= is the text of a key or of jwks.json, and not a {type(keys).__name__}: pass "
+            "response.text, say, and not response.json()"
+        )
     given = {name.lower(): value for name, value in headers.items()}
     found = given.get(TOKEN_HEADER.lower(), "")
     if token and not hmac.compare_digest(found.encode(), token.encode()):

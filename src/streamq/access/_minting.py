@@ -105,10 +105,12 @@ def new_ed25519_key() -> tuple[str, str]:
 
 def _signing_key(settings: Settings) -> Key:
     if settings.token_key is not None:
-        found = own_keys(settings.token_key.get_secret_value().encode(), "STREAMQ_TOKEN_KEY")
+        where = "STREAMQ_TOKEN_KEY"
+        found = own_keys(settings.token_key.get_secret_value().encode(), where)
     elif settings.token_key_file is not None:
         path = settings.token_key_file
-        found = own_keys(read_file(path), f"the file {str(path)!r} (STREAMQ_TOKEN_KEY_FILE)")
+        where = f"the file {str(path)!r} (STREAMQ_TOKEN_KEY_FILE)"
+        found = own_keys(read_file(path), where)
     else:
         raise ConfigurationError(
             "there is no key to sign tokens with: set STREAMQ_TOKEN_KEY_FILE to a file that "
@@ -116,6 +118,7 @@ def _signing_key(settings: Settings) -> Key:
         )
     if not found[0].is_private:
         raise ConfigurationError(
-            "the key to sign tokens with is a public one, which only verifies them"
+            f"{where} has a public key, which only verifies tokens: to make them, name the private "
+            "key of the pair (the file without .pub)"
         )
     return found[0]

@@ -129,7 +129,10 @@ def _load(name: str) -> Agent:
         with importing_named_code():
             found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as exc:
-        raise ConfigurationError(f"agent {name!r} cannot be loaded: {error_text(exc)}") from exc
+        raise ConfigurationError(
+            f"agent {name!r} cannot be loaded: {error_text(exc)}; write MODULE:AGENT, where MODULE "
+            "is a file of this directory, without .py, or an installed module"
+        ) from exc
     if not isinstance(found, Agent):
-        raise ConfigurationError(f"{name!r} is a {type(found).__name__}, not an Agent")
+        raise ConfigurationError(f"{name!r} has the type {type(found).__name__}, not Agent")
     return found

@@ -44,7 +44,7 @@ def key(
         ),
     ] = "ed25519",
 ) -> None:
-    """Make a key to sign tokens with, or a secret for tickets.
+    """Make a key to sign tokens, cards or notifications with, or a secret.
 
     \b
     Examples:
@@ -53,6 +53,8 @@ def key(
       export STREAMQ_TOKEN_KEY_FILE=streamq-token.key.pub   where the gateway runs
       streamq token key --kind secret ticket.key
       export STREAMQ_GATEWAY_TICKET_KEY="$(cat ticket.key)"       tickets, where the gateway runs
+      streamq token key card.key
+      export STREAMQ_A2A_SIGNING_KEY_FILE=card.key   cards, where an A2A server runs
     """
     with needs_extra("gateway"):
         from streamq.access import new_ed25519_key, new_secret
@@ -60,8 +62,9 @@ def key(
     if kind == "secret":
         _write_new(path, new_secret(), 0o600)
         show_notice(
-            f"{path}: a secret, for one of two things: STREAMQ_TOKEN_KEY_FILE names the file, "
-            "where tokens are made and for the gateway; or STREAMQ_GATEWAY_TICKET_KEY has its text"
+            f"{path}: a secret, for one thing only: STREAMQ_TOKEN_KEY_FILE names the file, where "
+            "tokens are made and for the gateway; or STREAMQ_GATEWAY_TICKET_KEY, "
+            "STREAMQ_A2A_PUSH_KEY or STREAMQ_A2A_PUSH_SECRET has its text"
         )
         return
     if public.exists():
@@ -69,8 +72,8 @@ def key(
     private_pem, public_pem = new_ed25519_key()
     _write_new(path, private_pem, 0o600)
     _write_new(public, public_pem, 0o644)
-    show_notice(f"{path}: makes tokens; keep it where they are made")
-    show_notice(f"{public}: verifies them; give it to the gateway as STREAMQ_TOKEN_KEY_FILE")
+    show_notice(f"{path}: signs, tokens for example; keep it where that is done")
+    show_notice(f"{public}: verifies; for tokens give it to the gateway as STREAMQ_TOKEN_KEY_FILE")
 
 
 @token.command()
@@ -87,8 +90,8 @@ def new(
     action: Annotated[
         list[str] | None,
         typer.Option(
-            help="What it permits: read, describe, list, cancel, delete, admin; separated by "
-            "commas, or repeated.",
+            help="What it permits: read, describe, list, cancel, delete, admin, and write for A2A "
+            "agents; separated by commas, or repeated.",
             show_default="read, cancel",
         ),
     ] = None,

@@ -188,6 +188,19 @@ async def test_a_body_is_read_only_after_the_token(stage: Stage, keyed: Settings
     assert [each.status_code for each in found] == [401, 401, 401, 401]
 
 
+async def test_a_token_that_starts_no_task_hears_which_rights_it_takes(
+    stage: Stage, keyed: Settings
+) -> None:
+    """Those that a token has by default are not enough, so the next step is named."""
+    replica = await stage.replica(settings=keyed)
+    body = {"message": {"messageId": "1", "role": "ROLE_USER", "parts": [{"text": "a"}]}}
+    reads = {"Authorization": f"Bearer {token(keyed, actions=['read', 'cancel'])}"}
+    async with httpx.AsyncClient(base_url=replica.url, headers=_VERSION | reads) as http:
+        refused = await http.post("/message:send", json=body)
+    assert refused.status_code == 403
+    assert "read and write on all streams" in refused.json()["error"]["message"]
+
+
 async def test_a_refusal_says_how_to_bring_a_token(stage: Stage, keyed: Settings) -> None:
     """Status and header are those of the gateway (RFC 6750), whatever form the body has."""
     replica = await stage.replica(settings=keyed)

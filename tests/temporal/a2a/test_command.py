@@ -66,7 +66,8 @@ async def test_an_agent_of_a_file_is_served(
     [
         ("nowhere:agent", "cannot be loaded"),
         ("nothing", "write MODULE:AGENT"),
-        ("json:dumps", "not an Agent"),
+        ("nowhere.py:agent", "without .py"),
+        ("json:dumps", "not Agent"),
     ],
 )
 def test_a_wrong_name_is_one_line(tmp_path: Path, name: str, reason: str) -> None:

@@ -134,6 +134,7 @@ async def test_a_wrong_content_type_is_refused_before_it_is_read(stage: Stage) -
     assert rpc.json()["error"]["code"] == -32005
     assert rest.status_code == 415
     assert rest.json()["error"]["details"][0]["reason"] == "CONTENT_TYPE_NOT_SUPPORTED"
+    assert "not 'text/plain'" in rest.json()["error"]["message"]
 
 
 async def test_the_version_may_be_in_the_query(stage: Stage) -> None:

@@ -104,6 +104,12 @@ def _refuses_changes(got: Got, url: str, keys: str) -> None:
         verify_notification(got.body, got.headers, url=url)
 
 
+def test_a_parsed_key_set_is_refused_with_advice() -> None:
+    """Whoever passes ``response.json()`` learns that the text is wanted."""
+    with pytest.raises(ConfigurationError, match=r"response\.text"):
+        verify_notification(b"{}", {}, url="https://me.example.org", keys={"keys": []})  # type: ignore[arg-type]
+
+
 async def test_credentials_are_in_no_log_and_in_no_history(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:

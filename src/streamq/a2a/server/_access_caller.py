@@ -92,7 +92,8 @@ class Caller:
             raise _refuse(self._request, error)
         for action in (Action.WRITE, Action.READ):
             if not self.rights.allow(action, StreamId(self.rights.tenant, _NEW_TASK)):
-                raise self._refused(self.rights, f"start a task, for which it has to {action} all")
+                needed = f"{Action.READ} and {Action.WRITE} on all streams of the tenant"
+                raise self._refused(self.rights, f"start a task (this takes {needed})")
 
     def check_may_list(self) -> None:
         """Check that the caller may list tasks.

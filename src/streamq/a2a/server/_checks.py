@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _VERSION = b"a2a-version"
 _PLAIN, _KIND = "application/json", "application/a2a+json"
 _TYPES = (_PLAIN, _KIND)
-_MESSAGE = "Requests have the content type application/json or application/a2a+json"
+_MESSAGE = "Requests have the content type application/json or application/a2a+json, and not "
+_LONGEST_SHOWN = 100
 _RPC_CODE = -32005
 _INFO = {
     "@type": "type.googleapis.com/google.rpc.ErrorInfo",
@@ -43,7 +44,7 @@ class RequestChecks:
         if scope["type"] == "http":
             headers = dict(scope["headers"])
             if scope["method"] == "POST" and not _is_json(headers):
-                await self._refuse(scope, send)
+                await self._refuse(scope, _kind(headers), send)
                 return
             if _VERSION not in headers and (version := query_value(scope, "a2a-version")):
                 given = (_VERSION, version.encode("latin-1", "replace"))
@@ -52,11 +53,12 @@ class RequestChecks:
                 send = _as_plain_json(send)
         await self._app(scope, receive, send)
 
-    async def _refuse(self, scope: Scope, send: Send) -> None:
+    async def _refuse(self, scope: Scope, kind_sent: str, send: Send) -> None:
+        message = _MESSAGE + (repr(kind_sent[:_LONGEST_SHOWN]) if kind_sent else "none")
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
         if path == self._rpc_path:
             status, kind = 200, _PLAIN.encode()
-            error = {"code": _RPC_CODE, "message": _MESSAGE, "data": [_INFO]}
+            error = {"code": _RPC_CODE, "message": message, "data": [_INFO]}
             body = {"jsonrpc": "2.0", "id": None, "error": error}
         else:
             status, kind = 415, _KIND.encode()
@@ -64,7 +66,7 @@ class RequestChecks:
                 "error": {
                     "code": status,
                     "status": "INVALID_ARGUMENT",
-                    "message": _MESSAGE,
+                    "message": message,
                     "details": [_INFO],
                 }
             }
