@@ -26,8 +26,14 @@ _RESOLVING = ThreadPoolExecutor(8, thread_name_prefix="streamq-push-names")
 """Clients choose the names: slow ones delay each other, and nothing else of the process."""
 _PRINTABLE = re.compile(r"[!-~]+")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_METADATA = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "fd00:ec2::254")))
-"""Services that give a host its credentials, at addresses that are not link-local."""
+_METADATA = frozenset(
+    map(
+        ipaddress.ip_address,
+        ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"),
+    )
+)
+"""Services that give a host its credentials, at addresses that are not link-local: of Alibaba,
+Azure, Oracle, AWS and Google. That of Azure looks like one of the public internet."""
 
 
 class ReceiverRefusedError(Exception):
@@ -145,7 +151,8 @@ class Receivers:
             return False
         if any(address in network for network in self._networks):
             return True
-        return address.is_global and not address.is_reserved
+        is_site_local = isinstance(address, ipaddress.IPv6Address) and address.is_site_local
+        return address.is_global and not address.is_reserved and not is_site_local
 
 
 def _resolve(host: str, port: int) -> list[tuple[object, ...]]:

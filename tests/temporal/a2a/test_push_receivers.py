@@ -52,6 +52,8 @@ _PRIVATE = (
     "[fc00::1]",
     "[fd00:ec2::254]",
     "[ff02::1]",
+    "[fec0::1]",
+    "168.63.129.16",
 )
 
 
@@ -110,6 +112,10 @@ async def test_settings_permit_networks_and_name_hosts() -> None:
     for inside in ("10.2.0.1", "127.0.0.2", "169.254.169.254"):
         with pytest.raises(ReceiverRefusedError):
             await permitted.check(f"https://{inside}/")
+    wide = Receivers(load_settings(a2a_push_networks="0.0.0.0/0,::/0"))
+    for credentials in ("100.100.100.200", "168.63.129.16", "[fd00:ec2::254]", "[fd20:ce::254]"):
+        with pytest.raises(ReceiverRefusedError):
+            await wide.check(f"https://{credentials}/")
     named = Receivers(load_settings(a2a_push_receivers="a.invalid, *.b.invalid"))
     for host in ("a.invalid", "A.invalid.", "x.b.invalid"):
         await named.check(f"https://{host}/")

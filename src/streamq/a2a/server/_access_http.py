@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from a2a.server.request_handlers.response_helpers import build_error_response
-from a2a.utils.error_handlers import build_rest_error_payload
 from a2a.utils.errors import A2AError
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -20,6 +18,7 @@ from streamq.gateway._error_responses import HEADERS
 from ._access import Access
 from ._access_errors import RETRY_SECONDS, AccessError
 from ._access_request import noting_refusals
+from ._http_errors import error_response
 
 
 class AccessGate:
@@ -55,15 +54,8 @@ class AccessGate:
             await send(message)
 
         error = await self._access.admit(request)
-        app = self._app if error is None else self._answer(scope, error)
+        app = self._app if error is None else error_response(scope, error, self._rpc_path)
         await app(scope, receive, send_refused)
-
-    def _answer(self, scope: Scope, error: A2AError) -> JSONResponse:
-        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
-        if path == self._rpc_path:
-            return JSONResponse(build_error_response(None, error))
-        payload = build_rest_error_payload(error)
-        return JSONResponse(payload, payload["error"]["code"])
 
     def _mark(self, start: Message, error: A2AError) -> None:
         if not isinstance(error, AccessError):

@@ -33,6 +33,7 @@ from streamq.gateway._sites import MOUNTED, SiteGuard, SiteRules
 from ._access_http import AccessGate, about_tokens
 from ._access_request import WithRequest
 from ._agent import Agent
+from ._body_limit import BodyLimit, log_no_bodies
 from ._card_http import CARD_SECONDS, CardAge, ExtendedCardCaching, ExtensionEcho
 from ._card_signing import JWKS_PATH
 from ._checks import RequestChecks
@@ -136,6 +137,7 @@ def create_routes(
     """
     agent, access, builder = handler.agent, handler.access, WithRequest(context_builder)
     cards = handler.cards
+    log_no_bodies()
     cache_control = f"public, max-age={CARD_SECONDS}"
     public = create_agent_card_routes(cards.public, cache_control=cache_control)
     keys = [*cards.keys, *public_push_keys(handler.settings)]
@@ -150,6 +152,7 @@ def create_routes(
         Middleware(AccessGate, access=access, metadata_url=metadata_url),
         Middleware(ExtendedCardCaching),
         Middleware(RequestChecks),
+        Middleware(BodyLimit),
         Middleware(EventIds),
         Middleware(ExtensionEcho, agent=agent),
     ]
