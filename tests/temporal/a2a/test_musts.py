@@ -5,6 +5,8 @@ Each case has the id that the conformance suite of A2A gives the sentence.
 
 from __future__ import annotations
 
+import asyncio
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -116,17 +118,36 @@ async def _unknown_get(talk: Talk) -> None:
 
 
 async def _pages(talk: Talk) -> None:
-    await talk.ended()
-    found = await talk.plain.list_tasks(ListTasksRequest(page_size=1))
-    while found.next_page_token:
-        assert len(found.tasks) <= 1
-        wanted = ListTasksRequest(page_size=1, page_token=found.next_page_token)
+    context = uuid.uuid4().hex
+    tasks = [await sent(talk.plain, request("reject", context_id=context)) for _ in "ab"]
+    await _listed(talk, tasks)
+    seen, token = [], ""
+    for _ in tasks:
+        wanted = ListTasksRequest(context_id=context, page_size=1, page_token=token)
         found = await talk.plain.list_tasks(wanted)
+        seen += [each.id for each in found.tasks]
+        token = found.next_page_token
+        assert len(found.tasks) == 1
+    assert token == ""
+    assert {each.id for each in tasks} == set(seen)
 
 
 async def _no_artifacts(talk: Talk) -> None:
-    found = await talk.plain.list_tasks(ListTasksRequest())
-    assert not any(each.artifacts for each in found.tasks)
+    done = await sent(talk.plain, request("Friday", task_id=(await talk.waiting()).id))
+    assert done.artifacts
+    [found] = await _listed(talk, [done])
+    assert not found.artifacts
+
+
+async def _listed(talk: Talk, tasks: list[Task]) -> list[Task]:
+    """Return these tasks from the list of their context, once Temporal shows all of them."""
+    wanted = ListTasksRequest(context_id=tasks[0].context_id)
+    async with asyncio.timeout(20):
+        while True:
+            found = list((await talk.plain.list_tasks(wanted)).tasks)
+            if {each.id for each in found} == {each.id for each in tasks}:
+                return found
+            await asyncio.sleep(0.05)
 
 
 async def _cancel_ended(talk: Talk) -> None:

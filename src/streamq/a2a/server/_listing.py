@@ -80,7 +80,8 @@ async def list_tasks(
 
     Temporal finds the caller's tasks, those of a context, and some that the other filters rule out.
     The rest needs each task's log: so a page may be short, or empty, and still have a token for the
-    next. With filters the first page looks on, to count what they want.
+    next. With filters the first page looks on, to count what they want; others look for one more
+    task, so that the last page has no token.
 
     Raises:
         InvalidParamsError: The token is none of ours, or a number is out of its range.
@@ -106,15 +107,17 @@ async def list_tasks(
             seen += 1
             is_wanted = fold is not None and _is_wanted(fold, params)
             matched += is_wanted
-            if len(response.tasks) < response.page_size:
+            is_full = len(response.tasks) == response.page_size
+            if is_full and is_wanted and not counts:
+                break  # so there is a next page
+            if not is_full:
                 following = after
                 if is_wanted and fold is not None:
                     response.tasks.append(_shown(fold, params))
-            is_full = len(response.tasks) == response.page_size and not counts
-            if (is_full or seen >= _MOST_READ) and after is not None:
+            if seen >= _MOST_READ and after is not None:
                 break
         else:
-            if counts and matched == len(response.tasks):
+            if matched == len(response.tasks):
                 following = None  # what comes after this page is not wanted
             seen = 0
     total = begin.total
