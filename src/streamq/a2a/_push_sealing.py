@@ -24,6 +24,16 @@ _HEADER = {"alg": "dir", "enc": "A256GCM"}
 _LEAST_BYTES = 32
 
 
+def check_push_secret(settings: Settings) -> None:
+    """Check the secret before the first config needs it.
+
+    Raises:
+        ConfigurationError: It is too short.
+    """
+    if settings.a2a_push_secret is not None:
+        _key(settings)
+
+
 def sealed(config: PushConfig, settings: Settings) -> PushConfig:
     """Return a config whose token and credentials are encrypted, if the settings have a secret.
 

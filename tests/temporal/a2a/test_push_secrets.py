@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from a2a.types.a2a_pb2 import (
+    AgentCard,
     AuthenticationInfo,
     GetTaskPushNotificationConfigRequest,
     ListTaskPushNotificationConfigsRequest,
@@ -31,6 +32,7 @@ from tests.temporal.a2a.replicas import Replica, Stage, request, sent
 from streamq import ConfigurationError, Settings
 from streamq.a2a._push_config import push_workflow_id
 from streamq.a2a.client import verify_notification
+from streamq.a2a.server import Agent, create_app
 from streamq.access import InvalidTokenError, new_ed25519_key, new_secret
 from streamq.driver import ChunkQueue
 
@@ -102,6 +104,13 @@ def _refuses_changes(got: Got, url: str, keys: str) -> None:
         verify_notification(got.body, got.headers, url=url, token="another")
     with pytest.raises(ConfigurationError):
         verify_notification(got.body, got.headers, url=url)
+
+
+def test_a_short_secret_is_refused_at_the_start() -> None:
+    """And not by the first client that sets a token."""
+    agent = Agent(card=AgentCard(name="short"), task_queue="none", activity="write")
+    with pytest.raises(ConfigurationError, match="STREAMQ_A2A_PUSH_SECRET is too weak"):
+        create_app(agent, settings=push_settings(a2a_push_secret="short"))
 
 
 def test_a_parsed_key_set_is_refused_with_advice() -> None:

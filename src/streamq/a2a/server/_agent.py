@@ -90,6 +90,7 @@ class Agent:
             raise ConfigurationError(
                 "an agent runs either an activity or a workflow: pass activity= or workflow="
             )
+        _ = self.activity_name, self.workflow_name  # raise here, and not at the first message
         if not self.task_queue or not self.agent_name:
             raise ConfigurationError("an agent needs a task_queue, and a name or a card with one")
         for field in ("heartbeat_seconds", "start_to_close_seconds", "wait_seconds"):
@@ -116,7 +117,10 @@ class Agent:
         definition = getattr(self.activity, "__temporal_activity_definition", None)
         name = getattr(definition, "name", None)
         if not name:
-            raise ConfigurationError(f"{self.activity!r} is not an activity")
+            raise ConfigurationError(
+                f"activity={self.activity!r} is not an activity: decorate it by "
+                "@streaming_activity, or pass a workflow as workflow="
+            )
         return str(name)
 
     @property
@@ -129,7 +133,10 @@ class Agent:
         definition = getattr(self.workflow, "__temporal_workflow_definition", None)
         name = getattr(definition, "name", None)
         if not name:
-            raise ConfigurationError(f"{self.workflow!r} is not a workflow")
+            raise ConfigurationError(
+                f"workflow={self.workflow!r} is not a workflow: decorate a class by "
+                "@workflow.defn, or pass an activity as activity="
+            )
         return str(name)
 
     def all_extensions(self) -> list[AgentExtension]:

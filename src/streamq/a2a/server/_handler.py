@@ -35,6 +35,7 @@ from a2a.utils.errors import UnsupportedOperationError
 from a2a.utils.task import apply_history_length, validate_history_length
 
 from streamq._settings import Settings
+from streamq.a2a._push_sealing import check_push_secret
 from streamq.driver import close_all
 from streamq.gateway._authorize import Authorize
 
@@ -79,6 +80,7 @@ class TaskHandler(RequestHandler):
         self.agent = agent
         """The agent."""
         self._resources = resources or Resources(agent)
+        check_push_secret(self._resources.settings)
         self.access = Access(agent.agent_name, self._resources, authorize)
         """Says who sends a request."""
         self.cards = Cards(agent, self.access.authority, self._resources.settings)
