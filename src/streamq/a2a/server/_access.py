@@ -29,6 +29,7 @@ T = TypeVar("T")
 OPEN = (Action.READ, Action.LIST, Action.CANCEL, Action.WRITE)
 """What everybody may do where neither tokens nor settings say otherwise."""
 
+_LONGEST_TENANT = 256
 _RIGHTS, _CALLER = "streamq.a2a.rights", "streamq.a2a.caller"
 
 _logger = server_logger()
@@ -93,12 +94,16 @@ class Access:
             context: Its context.
 
         Raises:
-            InvalidParamsError: Path and body name different tenants.
+            InvalidParamsError: Path and body name different tenants, or a name is too long.
             AccessError: It is not permitted, or that cannot be decided now.
         """
         if tenant and context.tenant and tenant != context.tenant:
             raise InvalidParamsError("The path and the request name different tenants")
         named = context.tenant or tenant
+        if len(named) > _LONGEST_TENANT:
+            raise InvalidParamsError(
+                f"The tenant has {len(named)} characters, and at most {_LONGEST_TENANT} are taken"
+            )
         known: tuple[str, Caller] | None = context.state.get(_CALLER)
         if known is None or known[0] != named:
             known = named, await self._caller(named, context)

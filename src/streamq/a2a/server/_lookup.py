@@ -8,6 +8,7 @@ from __future__ import annotations
 from a2a.server.context import ServerCallContext
 from a2a.utils.errors import TaskNotFoundError
 
+from streamq._events import shown
 from streamq.access import Action
 
 from ._access import Access
@@ -20,6 +21,8 @@ from ._fold import TaskFold
 from ._log import TaskLogs
 from ._push_directory import PushDirectory
 from ._resources import Resources
+
+_LONGEST_SHOWN = 100  # an error is logged, and an id of no task may have any length and any line
 
 
 class Lookup:
@@ -100,7 +103,7 @@ class Lookup:
         if caller.names_own_tenant:
             found = await (await self.directory()).find(caller.scope, task_id)
         if found is None:
-            raise TaskNotFoundError(f"Task {task_id} not found")
+            raise TaskNotFoundError(f"Task {shown(task_id[:_LONGEST_SHOWN])} not found")
         await caller.check(found, *actions, Action.READ)
         return found
 

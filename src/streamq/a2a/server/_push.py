@@ -78,7 +78,7 @@ async def get_push_config(
     for each in await (await lookup.push()).configs(place):
         if each.id == params.id:
             return _message(each, place.task_id)
-    raise TaskNotFoundError(f"Task {place.task_id} has no push notification config {params.id}")
+    raise TaskNotFoundError(f"Task {place.task_id} has no push notification config of this id")
 
 
 async def list_push_configs(
