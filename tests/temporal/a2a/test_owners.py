@@ -1,4 +1,4 @@
-"""What one caller has named or set is none of another's, over all transports."""
+"""A caller finds nothing that another one has named or set, over all transports."""
 
 from __future__ import annotations
 
