@@ -23,13 +23,13 @@ from a2a.types.a2a_pb2 import (
     StreamResponse,
     SubscribeToTaskRequest,
     Task,
-    TaskState,
     TaskStatus,
 )
 from a2a.utils.errors import InternalError, UnsupportedOperationError
 
 from ._extension import EVENT_IDS, LAST_EVENT_ID
 from ._push_verifying import verify_notification
+from ._states import TERMINAL_STATES
 
 __all__ = ["follow_task", "verify_notification"]
 
@@ -37,14 +37,6 @@ _LOST = (A2AClientError, InternalError, httpx.TransportError, OSError)
 _NO_TOKEN, _FORBIDDEN = 401, 403
 _OF_GRPC = {"UNAUTHENTICATED": _NO_TOKEN, "PERMISSION_DENIED": _FORBIDDEN}
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
-_TERMINAL = frozenset(
-    {
-        TaskState.TASK_STATE_COMPLETED,
-        TaskState.TASK_STATE_FAILED,
-        TaskState.TASK_STATE_CANCELED,
-        TaskState.TASK_STATE_REJECTED,
-    }
-)
 
 
 async def follow_task(
@@ -96,7 +88,7 @@ async def follow_task(
         except UnsupportedOperationError:  # it has ended
             task = await client.get_task(GetTaskRequest(id=task_id, tenant=tenant))
             number = _number(StreamResponse(task=task))
-            if task.status.state not in _TERMINAL:
+            if task.status.state not in TERMINAL_STATES:
                 raise  # the agent does not stream
             if number is None or number > seen:
                 yield StreamResponse(task=task)
@@ -142,4 +134,4 @@ def _number(event: StreamResponse) -> int | None:
 def _ends(event: StreamResponse) -> bool:
     found: Task | None = event.task if event.HasField("task") else None
     status: TaskStatus = found.status if found is not None else event.status_update.status
-    return status.state in _TERMINAL
+    return status.state in TERMINAL_STATES

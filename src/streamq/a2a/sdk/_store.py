@@ -19,21 +19,13 @@ from a2a.server.owner_resolver import OwnerResolver, resolve_user_scope
 from a2a.types.a2a_pb2 import ListTasksRequest, ListTasksResponse, Task, TaskState
 
 from streamq._settings import Settings
+from streamq.a2a._states import TERMINAL_STATES
 from streamq.driver import ChunkQueue
 
 from ._event_stream import PREFIX, version_number, version_of
 from ._history import TaskHistory
 from ._journal import TaskJournal
 from ._listing import list_tasks
-
-_TERMINAL = frozenset(
-    {
-        TaskState.TASK_STATE_COMPLETED,
-        TaskState.TASK_STATE_CANCELED,
-        TaskState.TASK_STATE_FAILED,
-        TaskState.TASK_STATE_REJECTED,
-    }
-)
 
 OnCancel = Callable[[Task, ServerCallContext], Awaitable[None]]
 """Is called after a task was stored as CANCELED, by whichever replica was asked to."""
@@ -156,7 +148,7 @@ class QueueTaskStore(VersionedTaskStore):
         owner = self._owner_of(context)
         while True:
             history = await self._journal.read(task.id)
-            has_ended = history.task.status.state in _TERMINAL
+            has_ended = history.task.status.state in TERMINAL_STATES
             if not history.version or has_ended or history.owner != owner:
                 raise ConcurrentTaskModificationError(task.id)
             try:

@@ -21,18 +21,9 @@ from a2a.types.a2a_pb2 import (
 from google.protobuf.json_format import ParseDict
 
 from streamq.a2a._entries import GONE_TEXT, TOLD_TOPIC
+from streamq.a2a._states import INTERRUPTED_STATES, TERMINAL_STATES
 
 TaskEvent: TypeAlias = TaskStatusUpdateEvent | TaskArtifactUpdateEvent | Message
-
-_TERMINAL = frozenset(
-    {
-        TaskState.TASK_STATE_COMPLETED,
-        TaskState.TASK_STATE_FAILED,
-        TaskState.TASK_STATE_CANCELED,
-        TaskState.TASK_STATE_REJECTED,
-    }
-)
-_INTERRUPTED = frozenset({TaskState.TASK_STATE_INPUT_REQUIRED, TaskState.TASK_STATE_AUTH_REQUIRED})
 
 
 class TaskFold:
@@ -58,12 +49,12 @@ class TaskFold:
     @property
     def is_terminal(self) -> bool:
         """Whether the task has ended."""
-        return self._task.status.state in _TERMINAL
+        return self._task.status.state in TERMINAL_STATES
 
     @property
     def is_interrupted(self) -> bool:
         """Whether the task waits for its client."""
-        return self._task.status.state in _INTERRUPTED
+        return self._task.status.state in INTERRUPTED_STATES
 
     @property
     def is_empty(self) -> bool:
