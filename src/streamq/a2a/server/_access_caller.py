@@ -37,7 +37,7 @@ _logger = server_logger()
 
 
 class Caller:
-    """Who sends one request, and what it may do with which tasks.
+    """The sender of one request, and its rights on tasks.
 
     Args:
         scope: Whose tasks it may see.

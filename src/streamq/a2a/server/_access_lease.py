@@ -27,7 +27,7 @@ _TEXTS = {
 
 
 class Lease:
-    """What one request holds as long as it is permitted.
+    """The permission of one request, which ends with its token.
 
     Args:
         rights: What it may do, and until when.

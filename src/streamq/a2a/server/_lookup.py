@@ -26,7 +26,7 @@ _LONGEST_SHOWN = 100  # an error is logged, and an id of no task may have any le
 
 
 class Lookup:
-    """What the operations of one agent have in common: its tasks, and whose they are.
+    """The tasks of one agent, for all operations, and their owners.
 
     Args:
         agent: The agent.

@@ -31,7 +31,7 @@ def server_logger() -> logging.Logger:
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """What is open.
+    """The connections of a replica that are open.
 
     Attributes:
         queue: The queue.

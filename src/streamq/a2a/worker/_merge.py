@@ -26,7 +26,7 @@ from streamq.a2a._values import ArtifactNote, StatusNote, read_value
 
 @dataclass
 class _Artifact:
-    """What is known of one artifact.
+    """The state of one artifact.
 
     Attributes:
         has_begun: Whether an update of it is in the log, and the next one may append.

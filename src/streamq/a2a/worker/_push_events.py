@@ -28,7 +28,7 @@ class Notification:
 
 
 class Notifications:
-    """What a receiver gets of a task: the events that every other client sees, after one of them.
+    """The notifications of a task: the events that every other client sees, after one of them.
 
     Args:
         task_id: Id of the task.

@@ -23,7 +23,7 @@ TELL_ACTIVITY = "streamq.a2a.tell"
 
 @dataclass(frozen=True, slots=True)
 class TellRequest:
-    """What a workflow tells.
+    """One thing that a workflow tells.
 
     Attributes:
         first: Number of the first entry, from 0. Those that are stored already are left out.
