@@ -14,6 +14,7 @@ from streamq._errors import ConfigurationError, error_text
 from streamq._loopback import is_loopback
 from streamq._settings import load_settings
 from streamq.driver_parts._named_code import importing_named_code
+from streamq.opening._open import configured_driver
 
 from ._terminal import needs_extra, run_async, show_warning, stdout
 
@@ -91,6 +92,12 @@ def serve_agent(
                 notice.append(f"\ngrpc: {address}:{bound}")
             stdout().print(notice, soft_wrap=True)
             sys.stdout.flush()
+            if not configured_driver(settings)[0].capabilities.cross_process:
+                show_warning(
+                    f"backend {settings.backend} keeps the streams of one process only, and "
+                    "workers are others: tasks stay without events; choose another "
+                    "STREAMQ_BACKEND, or serve create_app() where the worker runs"
+                )
             if not is_loopback(host):
                 _warn_of_the_network(host, handler.access)
             await server.wait()

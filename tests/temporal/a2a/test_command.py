@@ -102,3 +102,22 @@ def test_a_server_on_the_network_takes_tokens_and_warns(
     assert (public.status_code, refused.status_code) == (200, 401)
     assert "takes tokens on 0.0.0.0 without encryption" in complaints
     assert "asks for no credentials" not in complaints
+
+
+def test_a_backend_of_one_process_is_warned_of(temporal_address: str, tmp_path: Path) -> None:
+    """Tasks would wait for events that stay in the worker's memory."""
+    (tmp_path / "filed.py").write_text(AGENT.format(queue="none", host="127.0.0.1:1"))
+    process = serving(
+        tmp_path,
+        *("filed:agent", "--port", "0"),
+        STREAMQ_BACKEND="memory",
+        STREAMQ_TEMPORAL_ADDRESS=temporal_address,
+    )
+    try:
+        assert process.stdout is not None
+        url = re.findall(r"http://\S+", process.stdout.readline())[0]
+        httpx.get(f"{url}/.well-known/agent-card.json")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, complaints = process.communicate(timeout=20)
+    assert "backend memory keeps the streams of one process only" in complaints
