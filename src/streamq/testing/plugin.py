@@ -14,6 +14,7 @@ Design: docs/design/testing.md.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import json
 from collections.abc import Generator, Mapping
@@ -101,6 +102,7 @@ def pytest_runtest_makereport(
     return report
 
 
+@functools.cache
 def _place_of(suite: type) -> tuple[str, int] | None:
     """Return file and line of a suite; ``None`` for one that was made by a call.
 
@@ -108,7 +110,7 @@ def _place_of(suite: type) -> tuple[str, int] | None:
     """
     try:
         return inspect.getfile(suite), inspect.getsourcelines(suite)[1]
-    except (OSError, TypeError):
+    except (OSError, TypeError, SystemError):  # Python 3.11 now and then fails to parse a file
         return None
 
 

@@ -336,7 +336,7 @@ class IgnoresThatNothingIsWritten(SoundQueue):
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        self.check_open()
+        self.check_open(stream)
         if not self.settings.replica:
             await super().append(stream, entries, ttl=ttl)
 
@@ -347,7 +347,7 @@ class IgnoresThatNothingIsDeleted(SoundQueue):
     caught_by = checks("read_only_backend_is_reported")
 
     async def delete(self, stream: StreamId) -> None:
-        self.check_open()
+        self.check_open(stream)
         if not self.settings.replica:
             await super().delete(stream)
 

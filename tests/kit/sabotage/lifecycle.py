@@ -97,10 +97,10 @@ class ClosesOtherQueues(SoundQueue):
         await self.server.break_connections()
         self.server.notes["closed"] = True
 
-    def check_open(self) -> None:
-        super().check_open()
+    def check_open(self, stream: StreamId | None = None) -> None:
+        super().check_open(stream)
         if "closed" in self.server.notes:
-            raise ClosedError("already closed", backend=self.backend)
+            raise ClosedError("already closed", backend=self.backend, stream=str(stream))
 
 
 class RefusesSecondClose(SoundQueue):
@@ -128,7 +128,7 @@ class WorksAfterClose(SoundQueue):
         optional_calls_of_a_closed_queue_are_refused
     """)
 
-    def check_open(self) -> None:
+    def check_open(self, stream: StreamId | None = None) -> None:
         self.is_closed = False
 
 
@@ -140,7 +140,7 @@ class AcknowledgesWhatCloseCutOff(SoundQueue):
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        self.check_open()
+        self.check_open(stream)
         try:
             await super().append(stream, entries, ttl=ttl)
         except ClosedError:

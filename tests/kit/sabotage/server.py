@@ -192,10 +192,14 @@ class SoundQueue(ChunkQueue):
             self._link = await self.server.connect(self.options.ttl)
         return self._link
 
-    def check_open(self) -> None:
-        """Raise if the queue has been closed."""
+    def check_open(self, stream: StreamId | None = None) -> None:
+        """Raise if the queue has been closed; a call for a stream names it."""
         if self.is_closed:
-            raise ClosedError("this queue has been closed; open another", backend=self.backend)
+            raise ClosedError(
+                "this queue has been closed; open another",
+                backend=self.backend,
+                stream=str(stream) if stream else None,
+            )
 
     @contextmanager
     def translated(self, stream: StreamId | None) -> Iterator[None]:
@@ -203,7 +207,7 @@ class SoundQueue(ChunkQueue):
         try:
             yield
         except ClosedError as exc:
-            self.check_open()
+            self.check_open(stream)
             self._link = None
             raise BackendUnavailableError(
                 "the connection was lost; try again",

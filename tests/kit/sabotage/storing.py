@@ -320,7 +320,7 @@ class AcknowledgesBeforeItStores(SoundQueue):
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        self.check_open()
+        self.check_open(stream)
         before = self._sent
         self._sent = asyncio.ensure_future(super().append(stream, entries, ttl=ttl))
         self._sent.add_done_callback(_swallow)

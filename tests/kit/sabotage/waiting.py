@@ -172,7 +172,7 @@ class WantsStreamBeforeReader(SoundQueue):
     async def read(
         self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
     ) -> Sequence[Stored]:
-        self.check_open()
+        self.check_open(stream)
         if max_wait and self.server.stored(stream) is None:
             raise StreamNotFoundError("no stream", backend=self.backend, stream=str(stream))
         return await super().read(
