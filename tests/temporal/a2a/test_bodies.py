@@ -18,8 +18,20 @@ async def test_a_body_that_is_too_large_is_refused(stage: Stage, path: str) -> N
     async with httpx.AsyncClient(base_url=replica.url, headers=_HEADERS, timeout=20) as http:
         refused = await http.post(path, content=b" " * (5 * 2**20))
         after = await http.get("/tasks")
-    assert (refused.status_code, after.status_code) == (413, 200)
+    assert (refused.status_code, after.status_code) == (200 if path == "/" else 413, 200)
+    assert refused.json()["error"]["code"] == (-32602 if path == "/" else 400)
     assert "4194304 bytes" in refused.text
+
+
+@pytest.mark.parametrize("path", ["/", "/message:send", "/message:stream"])
+async def test_a_body_that_is_no_text_is_refused(stage: Stage, path: str) -> None:
+    """Bytes of another encoding are the client's mistake, and the error says so."""
+    replica = await stage.replica()
+    async with httpx.AsyncClient(base_url=replica.url, headers=_HEADERS) as http:
+        refused = await http.post(path, content=b'{"id": "\xff"}')
+    error = refused.json()["error"]
+    assert error["code"] == (-32600 if path == "/" else 400)
+    assert "not UTF-8" in error["message"]
 
 
 @pytest.mark.parametrize("path", ["/", "/message:send"])

@@ -137,32 +137,6 @@ async def test_a_wrong_content_type_is_refused_before_it_is_read(stage: Stage) -
     assert "not 'text/plain'" in rest.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("path", ["/", "/message:send", "/message:stream"])
-async def test_a_body_that_is_no_text_is_refused(stage: Stage, path: str) -> None:
-    """Bytes of another encoding are the client's mistake, and the error says so."""
-    replica = await stage.replica()
-    headers = {"Content-Type": "application/json"} | _VERSION
-    async with httpx.AsyncClient(base_url=replica.url, headers=headers) as http:
-        answer = await http.post(path, content=b'{"id": "\xff"}')
-    error = answer.json()["error"]
-    assert error["code"] == (-32700 if path == "/" else 400)
-    assert "not UTF-8" in error["message"]
-
-
-@pytest.mark.parametrize("path", ["/", "/message:send", "/message:stream"])
-async def test_a_body_that_is_too_large_is_refused_before_it_is_read_as_json(
-    stage: Stage, path: str
-) -> None:
-    """A client cannot fill the memory of a replica, and learns what would do instead."""
-    replica = await stage.replica()
-    headers = {"Content-Type": "application/json"} | _VERSION
-    async with httpx.AsyncClient(base_url=replica.url, headers=headers) as http:
-        answer = await http.post(path, content=b"[" * 20_000_000)
-    error = answer.json()["error"]
-    assert error["code"] == (-32602 if path == "/" else 400)
-    assert error["message"].startswith("The body has 20000000 bytes, and at most 4194304 are taken")
-
-
 async def test_the_version_may_be_in_the_query(stage: Stage) -> None:
     """A browser's EventSource cannot set headers; without a version the request is one of 0.3."""
     replica = await stage.replica()

@@ -1,15 +1,13 @@
-"""Checks requests of HTTP before the SDK sees them: content type, protocol version, body.
+"""Checks requests of HTTP before the SDK sees them: content type, protocol version.
 
 Design: docs/design/a2a.md.
 """
 
 from __future__ import annotations
 
-import codecs
 import json
 from urllib.parse import parse_qs
 
-from a2a.utils.errors import InvalidParamsError, InvalidRequestError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _VERSION = b"a2a-version"
@@ -18,7 +16,6 @@ _TYPES = (_PLAIN, _KIND)
 _MESSAGE = "Requests have the content type application/json or application/a2a+json, and not "
 _LONGEST_SHOWN = 100
 _RPC_CODE = -32005
-_LARGEST_BODY = 4 * 1024 * 1024  # as gRPC has it
 _INFO = {
     "@type": "type.googleapis.com/google.rpc.ErrorInfo",
     "reason": "CONTENT_TYPE_NOT_SUPPORTED",
@@ -27,9 +24,7 @@ _INFO = {
 
 
 class RequestChecks:
-    """Refuses what cannot be JSON, takes ``A2A-Version`` from the query, and names the answer.
-
-    A body has 4 MiB at most, and is UTF-8.
+    """Refuses a body that is not JSON, takes ``A2A-Version`` from the query, and names the answer.
 
     An ``EventSource`` cannot set headers, and the SDK reads the version from the header only.
 
@@ -48,11 +43,9 @@ class RequestChecks:
         """Serve a request."""
         if scope["type"] == "http":
             headers = dict(scope["headers"])
-            if scope["method"] == "POST":
-                if not _is_json(headers):
-                    await self._refuse(scope, _kind(headers), send)
-                    return
-                receive = _Body(receive, is_rpc=self._is_rpc(scope))
+            if scope["method"] == "POST" and not _is_json(headers):
+                await self._refuse(scope, _kind(headers), send)
+                return
             if _VERSION not in headers and (version := query_value(scope, "a2a-version")):
                 given = (_VERSION, version.encode("latin-1", "replace"))
                 scope = {**scope, "headers": [*scope["headers"], given]}
@@ -60,13 +53,10 @@ class RequestChecks:
                 send = _as_plain_json(send)
         await self._app(scope, receive, send)
 
-    def _is_rpc(self, scope: Scope) -> bool:
-        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
-        return path == self._rpc_path
-
     async def _refuse(self, scope: Scope, kind_sent: str, send: Send) -> None:
         message = _MESSAGE + (repr(kind_sent[:_LONGEST_SHOWN]) if kind_sent else "none")
-        if self._is_rpc(scope):
+        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        if path == self._rpc_path:
             status, kind = 200, _PLAIN.encode()
             error = {"code": _RPC_CODE, "message": message, "data": [_INFO]}
             body = {"jsonrpc": "2.0", "id": None, "error": error}
@@ -84,49 +74,6 @@ class RequestChecks:
         found = [(b"content-type", kind), (b"content-length", str(len(content)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": found})
         await send({"type": "http.response.body", "body": content})
-
-
-class _Body:
-    """Hands a body on, and refuses it at its end if it is too large or no text.
-
-    What is too much is read and dropped: a client that still sends would not see the answer.
-
-    Args:
-        receive: Receives the request.
-        is_rpc: Whether it is one of JSON-RPC, which has an error of its own for what is no JSON.
-    """
-
-    def __init__(self, receive: Receive, *, is_rpc: bool) -> None:
-        self._receive, self._is_rpc = receive, is_rpc
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._size, self._is_text = 0, True
-
-    async def __call__(self) -> Message:
-        message = await self._receive()
-        if message["type"] != "http.request":
-            return message
-        is_last = not message.get("more_body", False)
-        self._size += len(message.get("body", b""))
-        if self._size > _LARGEST_BODY:
-            message = {**message, "body": b""}
-        try:
-            self._decoder.decode(message.get("body", b""), final=is_last)
-        except UnicodeDecodeError:
-            self._is_text = False
-        if is_last:
-            self._refuse()
-        return message
-
-    def _refuse(self) -> None:
-        if self._size > _LARGEST_BODY:
-            raise InvalidParamsError(
-                f"The body has {self._size} bytes, and at most {_LARGEST_BODY} are taken; send a "
-                "large file as a part with a url"
-            )
-        if not self._is_text and self._is_rpc:
-            raise json.JSONDecodeError("The body is not UTF-8", "", 0)
-        if not self._is_text:
-            raise InvalidRequestError("The body is not UTF-8")
 
 
 def _speaks_plain_json(headers: dict[bytes, bytes]) -> bool:
