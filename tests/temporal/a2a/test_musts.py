@@ -119,7 +119,8 @@ async def _unknown_get(talk: Talk) -> None:
 
 async def _pages(talk: Talk) -> None:
     context = uuid.uuid4().hex
-    tasks = [await sent(talk.plain, request("reject", context_id=context)) for _ in "ab"]
+    # Tasks that wait: one that ends between two pages moves in Temporal's list.
+    tasks = [await sent(talk.plain, request("plan", context_id=context)) for _ in "ab"]
     await _listed(talk, tasks)
     seen, token = [], ""
     for _ in tasks:
