@@ -236,6 +236,8 @@ ELSEWHERE: dict[str, str] = {
     "streamq.gateway._catch_up.CatchUp": "Gateway.running",
     "streamq.gateway._queues.Queues": "Gateway.running",
     # Tasks of A2A.
+    "streamq.a2a.server._access.Access": "the lifespan of create_app: test_mounting.py",
+    "streamq.a2a.worker._push_sender.NotificationSender": "an activity: test_push_receivers.py",
     "streamq.a2a.worker._task.AgentTask": "code of workflows",
     "streamq.a2a.worker._writing.task_reader": "open_reader",
     "streamq.a2a.server._resources.Resources": "opens one queue, once",
@@ -263,7 +265,6 @@ ELSEWHERE: dict[str, str] = {
             "streamq.memory._MemoryQueue",
             "streamq._sqlite._queue.SqliteQueue",
             "streamq_redis._queue.RedisQueue",
-            "streamq_redis._queue.RedisQueue._dropped_on_error",
             "streamq_kafka._driver._connected",
             "streamq_kafka._queue.KafkaQueue",
             "streamq_kafka._writing.SharedProducer",

@@ -56,9 +56,6 @@ UNPROVED: dict[tuple[str, str], str] = {
     ("ChunkQueue.aclose", "It limits its own duration."): (
         "the checks close queues of servers that answer; close_all() limits each step"
     ),
-    ("ChunkQueue.abandon", "Release what needs no event loop"): (
-        "what a driver holds outside the event loop is known to its own tests only"
-    ),
     ("ChunkQueue.abandon", "Called in any loop or thread"): _CORE,
     ("ChunkQueue.abandon", "For drivers with threads of their own"): _DEFINES,
     ("ChunkQueue.abandon", "In a child it must not touch"): (

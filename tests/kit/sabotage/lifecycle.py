@@ -242,6 +242,7 @@ class LeaksThread(SoundQueue):
         opening_can_be_cancelled_at_any_await
         opening_leaves_nothing_if_it_is_cancelled_again_and_again
         subscribers_that_come_and_go_leave_nothing
+        threads_end_when_a_queue_is_closed_whose_loop_has_ended
     """)
 
     def __init__(self, *args: object) -> None:
@@ -250,6 +251,9 @@ class LeaksThread(SoundQueue):
         thread = threading.Thread(target=end.wait, daemon=True)
         thread.start()
         weakref.finalize(self.server, self._stop, thread, end)
+
+    def abandon(self) -> None:
+        """Leave the thread to itself."""
 
     @staticmethod
     def _stop(thread: threading.Thread, end: threading.Event) -> None:

@@ -81,7 +81,7 @@ class WorkflowStreamsQueue(ChunkQueue):
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        self._connection.guard.check()
+        self._connection.guard.check(stream)
         await self._appender.append(stream, entries, ttl or self._ttl)
 
     async def read(
@@ -93,7 +93,7 @@ class WorkflowStreamsQueue(ChunkQueue):
         max_bytes: int,
         max_wait: float,
     ) -> Sequence[Stored]:
-        self._connection.guard.check()
+        self._connection.guard.check(stream)
         start = decode_position(after, backend=BACKEND, stream=stream)
         until = self._clock() + max_wait
         tap = self._live_tail.tap(stream, start) if max_wait > 0 else None

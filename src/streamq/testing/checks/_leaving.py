@@ -10,9 +10,12 @@ import os
 import random
 import sys
 import threading
+import warnings
 from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import ClassVar
+
+import pytest
 
 from streamq.driver import START, ChunkQueue, ClosedError, QueueOptions, StreamId
 from streamq.testing._cancellation import cancel_at_every_await, count_awaits, interrupt
@@ -200,9 +203,11 @@ class LeavingChecks(StreamChecks):
         cause="threads wait for work of a loop that is gone: abandon() has to end them",
     )
     async def test_threads_end_when_a_queue_is_closed_whose_loop_has_ended(
-        self, backend: BackendHarness
+        self, backend: BackendHarness, queue: ChunkQueue
     ) -> None:
         """A program that closes too late, after its asyncio.run, must not be kept alive."""
+        if type(queue).abandon is ChunkQueue.abandon:
+            pytest.skip(f"{queue.backend} has no abandon() of its own: it keeps no threads")
         await self._settled(backend)
         before = set(threading.enumerate())
 
@@ -211,8 +216,13 @@ class LeavingChecks(StreamChecks):
             await used.append(new_stream(), entries(b"a"))
             return used
 
-        used = await asyncio.to_thread(asyncio.run, use())
-        await used.aclose()
+        # The connections of a loop that has ended cannot be closed, and clients warn of that.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            used = await asyncio.to_thread(asyncio.run, use())
+            await used.aclose()
+            del used
+            gc.collect()
 
         async def have_ended() -> bool:
             return set(threading.enumerate()) <= before
