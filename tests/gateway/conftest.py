@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -12,11 +13,22 @@ import pytest
 
 from streamq import Settings, load_settings
 from streamq.driver import QueueOptions
+from streamq.gateway._log_limit import LogLimit
 from streamq.memory import MemoryDriver, MemorySettings
 from streamq_redis.embedded import EmbeddedRedis
 
 from .replicas import settings_of
 from .served import Serve, WatchedQueue
+
+
+@pytest.fixture(autouse=True)
+def unlimited_log() -> None:
+    """Begin with an unused limit of log lines: loggers and their limits are the process's."""
+    for logger in list(logging.Logger.manager.loggerDict.values()):
+        for limit in list(getattr(logger, "filters", ())):
+            if isinstance(limit, LogLimit) and isinstance(logger, logging.Logger):
+                logger.removeFilter(limit)
+                logger.addFilter(LogLimit())
 
 
 @pytest.fixture

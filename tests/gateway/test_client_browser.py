@@ -121,7 +121,7 @@ async def test_every_event_arrives_once_whatever_cuts_the_connection(
         await writers[number % 2].flush()
     for writer in writers:
         await writer.finish()
-    await browser.until("window.over === 2")
+    await browser.until("window.over === 2", seconds=40)
     offsets = list(range(1, 42))
     assert await browser.value("seen") == {"one ": offsets, "many a": offsets, "many b": offsets}
     assert proxy.cuts > 3

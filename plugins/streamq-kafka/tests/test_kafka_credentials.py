@@ -192,7 +192,8 @@ async def test_missing_token_is_reported_and_later_ones_are_used(
     async with asyncio.timeout(_SOON):
         while True:
             try:
-                assert await _use(queue, stream, 1) == 2
+                # An append that was given up may have been stored, too; readers drop the repeat.
+                assert await _use(queue, stream, 1) in (2, 3)
                 break
             except BackendUnavailableError:
                 continue
