@@ -232,7 +232,7 @@ class Browser:
         """Problems of the page itself; browsers also log answers such as 401."""
         return [each for each in self.problems if not each.startswith("Failed to load resource")]
 
-    async def until(self, expression: str, *, seconds: float = 8.0) -> None:
+    async def until(self, expression: str, *, seconds: float = 25.0) -> None:
         """Poll the page until an expression is true; there is no event for that."""
         try:
             async with asyncio.timeout(seconds):
