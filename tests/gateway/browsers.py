@@ -29,6 +29,10 @@ _ARGUMENTS = (
     "--disable-quic",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
+    # Every test has a page of its own, and none is in front of the others.
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
     "--disable-component-update",
     "--disable-extensions",
     "--disable-sync",
