@@ -93,12 +93,14 @@ class Backend(abc.ABC):
     def settings(self, address: str) -> dict[str, str]:
         """Return the variables with which a process reaches it at an address of its links."""
 
-    @abc.abstractmethod
     async def carry_out(self, fault: Fault) -> bool:
         """Begin and end a fault of :attr:`sources`, except those of a process or a link.
+
+        The default is for a backend that has only those.
 
         Afterwards each link has to lead to its :meth:`port_of`.
 
         Returns:
             Whether it had an effect.
         """
+        raise AssertionError(fault)

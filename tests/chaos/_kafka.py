@@ -13,7 +13,7 @@ from streamq_kafka.embedded import TopicSpec
 
 from ._backend import Backend
 from ._processes import ServerVictim
-from ._schedule import Fault, FaultKind, Source
+from ._schedule import FaultKind, Source
 
 BROKERS = ("broker-1", "broker-2", "broker-3")
 _TOPICS = (TopicSpec("streamq"), TopicSpec("streamq.directory", compacted=True))
@@ -70,7 +70,3 @@ class KafkaCluster(Backend):
     def stop(self) -> None:
         """Stop the brokers."""
         self._cluster.stop()
-
-    async def carry_out(self, fault: Fault) -> bool:
-        """Have no faults of its own: all are those of processes and links."""
-        raise AssertionError(fault)

@@ -10,7 +10,7 @@ from streamq_aws.embedded import REGION, Ministack
 
 from ._backend import Backend
 from ._processes import ServerVictim
-from ._schedule import SERVER, Fault, FaultKind, Source
+from ._schedule import SERVER, FaultKind, Source
 
 
 class SqsAccount(Backend):
@@ -56,7 +56,3 @@ class SqsAccount(Backend):
     def stop(self) -> None:
         """Stop it."""
         self._server.stop()
-
-    async def carry_out(self, fault: Fault) -> bool:
-        """Have no faults of its own: all are those of processes and links."""
-        raise AssertionError(fault)

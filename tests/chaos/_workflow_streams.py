@@ -12,7 +12,7 @@ from streamq_workflow_streams.embedded import EmbeddedHosts
 
 from ._backend import Backend
 from ._processes import ServerVictim
-from ._schedule import BACKEND_LINKS, SERVER, Fault, FaultKind, Source
+from ._schedule import BACKEND_LINKS, SERVER, FaultKind, Source
 
 HOSTS = ("host-1", "host-2")
 HOST_LINK = "link-hosts"
@@ -73,7 +73,3 @@ class HostedStreams(Backend):
         for host in self._hosts:
             host.stop()
         self._server.stop()
-
-    async def carry_out(self, fault: Fault) -> bool:
-        """Have no faults of its own: all are those of processes and links."""
-        raise AssertionError(fault)
